@@ -1,0 +1,79 @@
+//! What the kernel side and user space agree on: the layout of a record in the ring buffer, the counters, the
+//! names of maps and programs, and the limits. Plain data, without a dependency.
+#![no_std]
+
+/// Names under which user space finds the parts of the object.
+pub mod names {
+    /// The ring buffer of captured packets.
+    pub const RING: &str = "RING";
+    /// The per-CPU array whose only element is [`Counters`](crate::Counters).
+    pub const COUNTERS: &str = "COUNTERS";
+    /// The `u32` global with the snapshot length in bytes.
+    pub const SNAPLEN: &str = "SNAPLEN";
+    /// The TC program for packets that come in at the interface.
+    pub const TC_INGRESS: &str = "tc_ingress";
+    /// The TC program for packets that go out by the interface.
+    pub const TC_EGRESS: &str = "tc_egress";
+}
+
+/// The longest snapshot of a packet in bytes, tcpdump's default.
+pub const MAX_SNAPLEN: u32 = 262_144;
+
+/// Link-layer header types as pcap numbers them, see <https://www.tcpdump.org/linktypes.html>.
+pub mod linktype {
+    /// Ethernet.
+    pub const EN10MB: u16 = 1;
+}
+
+/// Which way a packet went, seen from the traced program. The numbers are those of pcapng's `epb_flags`.
+pub mod direction {
+    /// To the program.
+    pub const INBOUND: u8 = 1;
+    /// From the program.
+    pub const OUTBOUND: u8 = 2;
+}
+
+/// What stands before each packet in the ring buffer; `cap_len` bytes of packet follow.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecordHeader {
+    /// When the packet passed, in nanoseconds of `CLOCK_BOOTTIME`.
+    pub time: u64,
+    /// Length of the packet in bytes, without a tag that stands in `vlan_tci`.
+    pub wire_len: u32,
+    /// How many of its bytes follow.
+    pub cap_len: u32,
+    /// Process that owns the packet; 0 where it is not known.
+    pub owner: u32,
+    /// Index of the interface, in the program's namespace.
+    pub ifindex: u32,
+    /// The VLAN tag that the kernel took out of the frame, in host order; counts only if `vlan_proto` is not 0.
+    pub vlan_tci: u16,
+    /// EtherType of that tag in host order, 0 for a frame without one.
+    pub vlan_proto: u16,
+    /// See [`linktype`].
+    pub linktype: u16,
+    /// See [`direction`].
+    pub direction: u8,
+    /// Zero.
+    pub reserved: u8,
+}
+
+impl RecordHeader {
+    /// Bytes that the header takes in the ring buffer.
+    pub const SIZE: usize = size_of::<Self>();
+}
+
+/// What one CPU has counted. The books balance: `seen` = `captured` + `dropped`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Packets that passed the hook.
+    pub seen: u64,
+    /// Packets put into the ring buffer.
+    pub captured: u64,
+    /// Packets lost because the ring buffer was full.
+    pub dropped: u64,
+    /// Captured packets of which the snapshot length kept only a part.
+    pub cut: u64,
+}

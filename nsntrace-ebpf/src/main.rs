@@ -1,0 +1,51 @@
+//! The kernel side: maps and entry points.
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
+
+mod capture;
+mod ring;
+
+use aya_ebpf::{
+    Global,
+    bindings::TC_ACT_UNSPEC,
+    macros::{classifier, map},
+    maps::{PerCpuArray, RingBuf},
+    programs::TcContext,
+};
+use nsntrace_ebpf::{Counters, MAX_SNAPLEN, direction};
+
+/// User space sets the size.
+#[map]
+static RING: RingBuf = RingBuf::with_byte_size(32 << 20, 0);
+
+#[map]
+static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
+
+/// User space sets it before the programs are loaded, so that the verifier drops what cannot happen.
+#[unsafe(no_mangle)]
+static SNAPLEN: Global<u32> = Global::new(MAX_SNAPLEN);
+
+// An observer has no say in a packet's fate: UNSPEC goes on to the next program and to the stack.
+
+#[classifier]
+fn tc_ingress(ctx: TcContext) -> i32 {
+    capture::capture(&ctx, direction::INBOUND);
+    TC_ACT_UNSPEC
+}
+
+#[classifier]
+fn tc_egress(ctx: TcContext) -> i32 {
+    capture::capture(&ctx, direction::OUTBOUND);
+    TC_ACT_UNSPEC
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+// Helpers such as bpf_ktime_get_boot_ns are for programs under a licence compatible with the GPL.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,74 @@
+//! A place in the ring buffer, of a size that fits the packet.
+//!
+//! The kernel reserves sizes that the verifier knows as constants. One size for all would waste the ring on
+//! 64 KiB for an ACK, so there are classes.
+
+use core::arch::asm;
+
+use aya_ebpf::{
+    bindings::__sk_buff,
+    helpers::{bpf_ringbuf_discard, bpf_ringbuf_reserve, bpf_ringbuf_submit, bpf_skb_load_bytes},
+};
+use nsntrace_ebpf::{MAX_SNAPLEN, RecordHeader};
+
+use crate::RING;
+
+/// Puts header and packet into the ring buffer; false if there was no room.
+#[inline(always)]
+pub fn put(skb: *const __sk_buff, header: &RecordHeader) -> bool {
+    match header.cap_len {
+        ..=64 => put_in::<64>(skb, header),
+        ..=128 => put_in::<128>(skb, header),
+        ..=256 => put_in::<256>(skb, header),
+        ..=512 => put_in::<512>(skb, header),
+        ..=1024 => put_in::<1024>(skb, header),
+        // A full frame on a link with the usual MTU, and one with a few tunnel headers more.
+        ..=1536 => put_in::<1536>(skb, header),
+        ..=2048 => put_in::<2048>(skb, header),
+        ..=4096 => put_in::<4096>(skb, header),
+        ..=8192 => put_in::<8192>(skb, header),
+        ..=16384 => put_in::<16384>(skb, header),
+        ..=32768 => put_in::<32768>(skb, header),
+        // The largest packet that segmentation offload makes of IPv4, with its link-layer header.
+        ..=65792 => put_in::<65792>(skb, header),
+        // IPv6 "BIG TCP".
+        _ => put_in::<{ MAX_SNAPLEN as usize }>(skb, header),
+    }
+}
+
+#[inline(always)]
+fn put_in<const CLASS: usize>(skb: *const __sk_buff, header: &RecordHeader) -> bool {
+    let ring = (&raw const RING).cast_mut().cast();
+    let size = (RecordHeader::SIZE + CLASS) as u64;
+    // SAFETY: the verifier checks that the reservation is given back on every path and not left behind.
+    unsafe {
+        let record = bpf_ringbuf_reserve(ring, size, 0);
+        if record.is_null() {
+            return false;
+        }
+        record.cast::<RecordHeader>().write(*header);
+        let packet = record.byte_add(RecordHeader::SIZE);
+        let len = bounded(header.cap_len);
+        if len > CLASS as u64 || bpf_skb_load_bytes(skb.cast(), 0, packet, len as u32) != 0 {
+            bpf_ringbuf_discard(record, 0);
+            return false;
+        }
+        bpf_ringbuf_submit(record, 0);
+    }
+    true
+}
+
+/// The same number, for a verifier that does not believe that it is neither 0 nor too large.
+///
+/// Verifiers before 6.12 must see both bounds in the arithmetic. The optimiser knows them and would take it out, so
+/// it is not shown what happens to the number in between.
+#[inline(always)]
+fn bounded(len: u32) -> u64 {
+    let mut below = u64::from(len).wrapping_sub(1);
+    // SAFETY: no instruction at all.
+    unsafe { asm!("/* {0} */", inout(reg) below, options(nomem, nostack, preserves_flags)) };
+    let mut bounded = (below & u64::from(MAX_SNAPLEN - 1)) + 1;
+    // SAFETY: as above.
+    unsafe { asm!("/* {0} */", inout(reg) bounded, options(nomem, nostack, preserves_flags)) };
+    bounded
+}

@@ -1,0 +1,159 @@
+//! From the kernel's hook to the trace file: load, attach, drain, count.
+
+mod clock;
+pub mod drain;
+mod kernel_log;
+mod ring;
+mod stats;
+
+use aya::{
+    Ebpf, EbpfLoader, include_bytes_aligned,
+    maps::Map,
+    programs::{SchedClassifier, TcAttachType, tc},
+    util::KernelVersion,
+};
+use nsntrace_ebpf::names;
+
+pub use kernel_log::KernelLog;
+pub use stats::Stats;
+
+use crate::{
+    error::{Context, Error, Result},
+    namespace::netns::Netns,
+};
+use ring::Ring;
+use stats::CounterMap;
+
+/// The kernel side; `cargo xtask build-ebpf` makes it.
+static OBJECT: &[u8] = include_bytes_aligned!("../bpf/nsntrace.bpf.o");
+
+/// From here on programs are attached by links of their own; before, to a qdisc that must be there.
+const TCX_SINCE: (u8, u8, u16) = (6, 6, 0);
+
+/// How a capture is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Bytes to keep of a packet.
+    pub snaplen: u32,
+    /// Size of the ring buffer in bytes, a power of two.
+    pub ring_bytes: u32,
+    /// Whether messages of the kernel side are wanted. Without them its code for messages is not loaded.
+    pub messages: bool,
+}
+
+/// The kernel side, loaded and not attached yet.
+pub struct Loaded {
+    ebpf: Ebpf,
+    ring: Ring,
+    counters: CounterMap,
+    log: Option<KernelLog>,
+}
+
+/// A capture on an interface. Dropped, it is detached.
+pub struct Capture {
+    netns: Netns,
+    ebpf: Option<Ebpf>,
+    counters: CounterMap,
+}
+
+impl Loaded {
+    /// Brings programs and maps into the kernel.
+    ///
+    /// # Errors
+    /// Where the kernel refuses one of them; the verifier's words are told in one line.
+    pub fn load(settings: Settings) -> Result<Self> {
+        let level = if settings.messages { aya_log::Level::Trace as u8 } else { 0 };
+        let mut loader = EbpfLoader::new();
+        loader
+            .override_global(names::SNAPLEN, &settings.snaplen, true)
+            .override_global(aya_log::LEVEL, &level, true)
+            .map_max_entries(names::RING, settings.ring_bytes);
+        let mut ebpf = loader.load(OBJECT).context("load", "the capture program")?;
+        for name in [names::TC_INGRESS, names::TC_EGRESS] {
+            program(&mut ebpf, name)?.load().context("load", format_args!("the capture program {name}"))?;
+        }
+        let ring = ring(&mut ebpf, settings.ring_bytes)?;
+        let counters = counters(&mut ebpf)?;
+        let log = settings.messages.then(|| KernelLog::new(&mut ebpf)).transpose()?;
+        Ok(Self { ebpf, ring, counters, log })
+    }
+
+    /// Attaches to both directions of an interface in a namespace. Packets go into the ring from here on.
+    ///
+    /// # Errors
+    /// Where the kernel refuses it.
+    pub fn attach(self, netns: Netns, interface: &str) -> Result<(Capture, Ring, Option<KernelLog>)> {
+        let Self { ebpf, ring, counters, log } = self;
+        let mut capture = Capture { netns, ebpf: Some(ebpf), counters };
+        capture.attach(interface)?;
+        Ok((capture, ring, log))
+    }
+}
+
+impl Capture {
+    fn attach(&mut self, interface: &str) -> Result<()> {
+        let Some(ebpf) = self.ebpf.as_mut() else { return Ok(()) };
+        self.netns.run(|| {
+            let (major, minor, patch) = TCX_SINCE;
+            if KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(major, minor, patch))
+            {
+                tc::qdisc_add_clsact(interface).context("add a clsact qdisc to", interface)?;
+            }
+            for (name, direction) in
+                [(names::TC_INGRESS, TcAttachType::Ingress), (names::TC_EGRESS, TcAttachType::Egress)]
+            {
+                program(ebpf, name)?
+                    .attach(interface, direction)
+                    .context("attach the capture to", interface)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Ends the capture. When it returns, no program puts anything into the ring any more.
+    ///
+    /// # Errors
+    /// Where the namespace cannot be entered.
+    pub fn detach(&mut self) -> Result<()> {
+        let Some(ebpf) = self.ebpf.take() else { return Ok(()) };
+        // Before there were links, aya detaches by the interface's number, and that means something in one namespace.
+        self.netns.run(|| {
+            drop(ebpf);
+            Ok(())
+        })
+    }
+
+    /// What the kernel side has counted.
+    ///
+    /// # Errors
+    /// Where the counters cannot be read.
+    pub fn stats(&self) -> Result<Stats> {
+        self.counters.read()
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        let _ = self.detach();
+    }
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier> {
+    let program = ebpf.program_mut(name).ok_or_else(|| missing(name))?;
+    program.try_into().context("use", format_args!("the capture program {name}"))
+}
+
+fn ring(ebpf: &mut Ebpf, bytes: u32) -> Result<Ring> {
+    let map = ebpf.take_map(names::RING).ok_or_else(|| missing(names::RING))?;
+    let Map::RingBuf(map) = map else { return Err(missing(names::RING)) };
+    Ring::map(map, bytes)
+}
+
+fn counters(ebpf: &mut Ebpf) -> Result<CounterMap> {
+    let map = ebpf.take_map(names::COUNTERS).ok_or_else(|| missing(names::COUNTERS))?;
+    CounterMap::new(map)
+}
+
+fn missing(name: &str) -> Error {
+    Error::told(format!("the eBPF object has no {name}: build it with 'cargo xtask build-ebpf'"))
+}

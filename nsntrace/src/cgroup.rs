@@ -1,0 +1,85 @@
+//! Where the cgroup2 tree is, and where in it we are. On a hybrid host it is beside the v1 controllers.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::error::{Context, Error, Result};
+
+/// The absolute path of the cgroup that this process is in.
+///
+/// # Errors
+/// Where no cgroup2 is mounted, or none that shows this process.
+pub fn own() -> Result<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").context("read", "/proc/self/mountinfo")?;
+    let groups = fs::read_to_string("/proc/self/cgroup").context("read", "/proc/self/cgroup")?;
+    locate(&mounts, &groups).ok_or_else(|| {
+        Error::told(
+            "no cgroup2 file system shows this process: mount one with 'mount -t cgroup2 none /sys/fs/cgroup/unified'",
+        )
+    })
+}
+
+/// Joins the mount of cgroup2 and the process's path in it, which counts from the root of the hierarchy while the
+/// mount may show a part.
+fn locate(mountinfo: &str, cgroups: &str) -> Option<PathBuf> {
+    let path = cgroups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    mountinfo.lines().filter_map(cgroup2_mount).find_map(|(root, mount)| {
+        let below = Path::new(path).strip_prefix(root).ok()?;
+        Some(if below.as_os_str().is_empty() { mount } else { mount.join(below) })
+    })
+}
+
+/// Root and mount point, if the line of mountinfo is of a cgroup2. See proc_pid_mountinfo(5).
+fn cgroup2_mount(line: &str) -> Option<(PathBuf, PathBuf)> {
+    let (mount, file_system) = line.split_once(" - ")?;
+    if file_system.split(' ').next() != Some("cgroup2") {
+        return None;
+    }
+    let mut fields = mount.split(' ').skip(3);
+    Some((unescape(fields.next()?), unescape(fields.next()?)))
+}
+
+/// Blanks and backslashes stand as three octal digits.
+fn unescape(field: &str) -> PathBuf {
+    let plain = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
+    plain.iter().fold(field.to_owned(), |text, (code, sign)| text.replace(code, sign)).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HYBRID: &str = "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n\
+                          40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n\
+                          41 31 0:38 / /sys/fs/cgroup/unified rw,relatime shared:9 - cgroup2 cgroup2 rw\n";
+    const PURE: &str = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
+
+    #[test]
+    fn hybrid_and_pure_hosts() {
+        let hybrid = locate(HYBRID, "9:name=systemd:/\n0::/\n");
+        assert_eq!(hybrid.as_deref(), Some(Path::new("/sys/fs/cgroup/unified")));
+        let pure = locate(PURE, "0::/user.slice/session-3.scope\n");
+        assert_eq!(pure.as_deref(), Some(Path::new("/sys/fs/cgroup/user.slice/session-3.scope")));
+    }
+
+    #[test]
+    fn a_mount_that_shows_a_part() {
+        let part = "30 23 0:26 /docker/1 /sys/fs/cgroup rw - cgroup2 cgroup rw\n";
+        assert_eq!(locate(part, "0::/docker/1/x\n").as_deref(), Some(Path::new("/sys/fs/cgroup/x")));
+        assert_eq!(locate(part, "0::/elsewhere\n"), None);
+    }
+
+    #[test]
+    fn no_cgroup2() {
+        assert_eq!(locate("31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n", "0::/\n"), None);
+        assert_eq!(locate(PURE, "4:memory:/\n"), None);
+    }
+
+    #[test]
+    fn blanks_in_a_mount_point() {
+        let line = r"30 23 0:26 / /mnt/a\040b rw - cgroup2 none rw";
+        assert_eq!(locate(line, "0::/\n").as_deref(), Some(Path::new("/mnt/a b")));
+    }
+}

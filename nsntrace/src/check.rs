@@ -1,0 +1,66 @@
+//! What a trace needs of this host, looked at before anything is changed.
+
+use std::path::PathBuf;
+
+use aya::util::KernelVersion;
+use nix::unistd::geteuid;
+
+use crate::{
+    cgroup,
+    config::Config,
+    error::{Error, Result},
+    host::{
+        nat,
+        route::{self, Device},
+    },
+    tracee,
+    user::{self, Account},
+};
+
+/// The first kernel with all that is used: the BPF ring buffer and the boot clock for BPF programs.
+const OLDEST_KERNEL: (u8, u8) = (5, 8);
+
+/// What was found.
+#[derive(Debug)]
+pub struct Host {
+    /// The device of `-d`.
+    pub device: Option<Device>,
+    /// The user of `-u`.
+    pub account: Option<Account>,
+    /// The cgroup that we are in.
+    pub cgroup: PathBuf,
+}
+
+/// Checks all that a trace of this configuration needs.
+///
+/// # Errors
+/// What is missing, and how to mend it.
+pub fn host(config: &Config) -> Result<Host> {
+    if !geteuid().is_root() {
+        return Err(Error::told("a trace needs root: run it as 'sudo nsntrace …'"));
+    }
+    kernel()?;
+    let account = config.user.as_deref().map(user::look_up).transpose()?;
+    let device = config.device.as_deref().map(device).transpose()?;
+    tracee::find(&config.program)?;
+    let cgroup = cgroup::own()?;
+    nat::check()?;
+    Ok(Host { device, account, cgroup })
+}
+
+fn kernel() -> Result<()> {
+    let (major, minor) = OLDEST_KERNEL;
+    match KernelVersion::current() {
+        Ok(version) if version < KernelVersion::new(major, minor, 0) => Err(Error::told(format!(
+            "this kernel is too old: Linux {major}.{minor} or newer is needed, for the BPF ring buffer"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn device(name: &str) -> Result<Device> {
+    route::device(name).map_err(|error| match error.errno() {
+        Some(libc::ENODEV | libc::EINVAL | libc::ERANGE) => Error::told(format!("Unknown interface: {name}")),
+        _ => error,
+    })
+}

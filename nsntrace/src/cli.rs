@@ -1,0 +1,56 @@
+//! The command line, and nothing else.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{ArgAction, Parser};
+
+/// Trace the network of one program: all of its packets and nobody else's
+///
+/// PROGRAM runs in a network namespace of its own, joined to the host by a veth pair and NAT, and its packets are
+/// saved as pcap.
+#[derive(Debug, Parser)]
+#[command(name = "nsntrace", version, arg_required_else_help = false)]
+#[command(
+    after_help = "The exit status is PROGRAM's own, 128+N if signal N ended it, and 1 if nsntrace failed."
+)]
+pub struct Cli {
+    /// Trace file; '-' is stdout
+    #[arg(short, long, short_alias = 'w', value_name = "FILE", default_value = "nsntrace.pcap")]
+    pub outfile: PathBuf,
+
+    /// The network device to use [default: the host's routing decides]
+    #[arg(short, long, value_name = "DEVICE")]
+    pub device: Option<String>,
+
+    /// Run PROGRAM as this user name or id
+    #[arg(short, long, value_name = "USER")]
+    pub user: Option<String>,
+
+    /// Keep at most so much of a packet; 0 is the default
+    #[arg(short, long, value_name = "BYTES", default_value_t = nsntrace_ebpf::MAX_SNAPLEN)]
+    pub snaplen: u32,
+
+    /// End the capture after N packets
+    #[arg(short, long, value_name = "N")]
+    pub count: Option<u64>,
+
+    /// End the capture after so long
+    #[arg(long, value_name = "SECONDS")]
+    pub duration: Option<f64>,
+
+    /// Size of the ring buffer
+    #[arg(short = 'B', long, value_name = "KIB", default_value_t = 32768)]
+    pub buffer_size: u32,
+
+    /// Say nothing but errors and losses
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+
+    /// Say more; on a terminal, keep a running count
+    #[arg(short, long, action = ArgAction::Count)]
+    pub verbose: u8,
+
+    /// The program to trace, and its arguments
+    #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true)]
+    pub command: Vec<OsString>,
+}

@@ -1,0 +1,185 @@
+//! From the command line to a checked configuration, as far as that needs no look at the host.
+
+use std::{
+    ffi::OsString,
+    num::NonZeroU64,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use nsntrace_ebpf::MAX_SNAPLEN;
+
+use crate::{
+    cli::Cli,
+    error::{Error, Result},
+};
+
+/// What the user asked for.
+#[derive(Debug)]
+pub struct Config {
+    /// Where the trace goes.
+    pub outfile: Outfile,
+    /// The host's device to use; without one its routing decides.
+    pub device: Option<String>,
+    /// Name or id of the user to run the program as.
+    pub user: Option<String>,
+    /// Bytes to keep of a packet.
+    pub snaplen: u32,
+    /// Packets after which the capture ends.
+    pub count: Option<NonZeroU64>,
+    /// Time after which the capture ends.
+    pub duration: Option<Duration>,
+    /// Size of the ring buffer in bytes, a power of two.
+    pub ring_bytes: u32,
+    /// How much to say.
+    pub words: Words,
+    /// The program as it was named.
+    pub program: OsString,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+}
+
+/// Where a trace goes.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outfile {
+    /// `-`
+    Stdout,
+    /// A file.
+    Path(PathBuf),
+}
+
+/// How much is said on stderr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Words {
+    /// Errors and losses.
+    Quiet,
+    /// What the trace is, and its count.
+    Normal,
+    /// Messages of the kernel side too, and a running count.
+    Verbose,
+}
+
+/// Largest ring buffer in KiB: the kernel takes its size as 32 bits.
+const MAX_BUFFER_KIB: u32 = 2 << 20;
+
+impl Config {
+    /// Checks the command line.
+    ///
+    /// # Errors
+    /// Says which option is wrong and what it may be.
+    pub fn new(cli: Cli) -> Result<Self> {
+        let mut command = cli.command.into_iter();
+        let program = command.next().unwrap_or_default();
+        if program.is_empty() {
+            return Err(Error::told("the name of the program to trace is empty"));
+        }
+        if cli.device.as_deref() == Some("lo") {
+            return Err(Error::told(
+                "-d lo: the program has a loopback of its own, and the host's leads nowhere else; name the device \
+                 that leads to the network",
+            ));
+        }
+        Ok(Self {
+            outfile: outfile(&cli.outfile),
+            device: cli.device,
+            user: cli.user,
+            snaplen: snaplen(cli.snaplen)?,
+            count: cli.count.map(count).transpose()?,
+            duration: cli.duration.map(duration).transpose()?,
+            ring_bytes: ring_bytes(cli.buffer_size)?,
+            words: match (cli.quiet, cli.verbose) {
+                (true, _) => Words::Quiet,
+                (false, 0) => Words::Normal,
+                (false, _) => Words::Verbose,
+            },
+            program,
+            arguments: command.collect(),
+        })
+    }
+}
+
+fn outfile(path: &Path) -> Outfile {
+    if path == Path::new("-") { Outfile::Stdout } else { Outfile::Path(path.to_owned()) }
+}
+
+fn snaplen(bytes: u32) -> Result<u32> {
+    match bytes {
+        0 => Ok(MAX_SNAPLEN),
+        1..=MAX_SNAPLEN => Ok(bytes),
+        _ => Err(Error::told(format!("-s {bytes}: the most is {MAX_SNAPLEN} bytes"))),
+    }
+}
+
+fn count(packets: u64) -> Result<NonZeroU64> {
+    NonZeroU64::new(packets).ok_or_else(|| Error::told("-c 0: a capture has at least one packet"))
+}
+
+fn duration(seconds: f64) -> Result<Duration> {
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| Error::told(format!("--duration {seconds}: a number of seconds above 0 is wanted")))
+}
+
+/// The kernel wants a power of two that is a multiple of the page size: rounded up.
+fn ring_bytes(kib: u32) -> Result<u32> {
+    if !(1..=MAX_BUFFER_KIB).contains(&kib) {
+        return Err(Error::told(format!("-B {kib}: from 1 to {MAX_BUFFER_KIB} KiB")));
+    }
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096);
+    let page = u32::try_from(page).unwrap_or(4096);
+    Ok((kib * 1024).next_power_of_two().max(page))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    fn config(arguments: &[&str]) -> Result<Config> {
+        let words = ["nsntrace"].iter().chain(arguments);
+        Config::new(Cli::try_parse_from(words).expect("clap takes it"))
+    }
+
+    #[test]
+    fn options_end_at_the_program() {
+        let config = config(&["-o", "x.pcap", "curl", "-o", "page", "--", "http://host/"]).expect("valid");
+        assert_eq!(config.outfile, Outfile::Path("x.pcap".into()));
+        assert_eq!(config.program, "curl");
+        assert_eq!(config.arguments, ["-o", "page", "--", "http://host/"]);
+    }
+
+    #[test]
+    fn an_unknown_option_is_not_a_program() {
+        assert!(Cli::try_parse_from(["nsntrace", "--bogus", "curl"]).is_err());
+        assert!(Cli::try_parse_from(["nsntrace", "-Z", "curl"]).is_err());
+    }
+
+    #[test]
+    fn tcpdumps_name_for_the_file_is_taken() {
+        assert_eq!(config(&["-w", "-", "true"]).expect("valid").outfile, Outfile::Stdout);
+    }
+
+    #[test]
+    fn the_ring_is_a_power_of_two() {
+        assert_eq!(config(&["true"]).expect("valid").ring_bytes, 32 << 20);
+        assert_eq!(config(&["-B", "1", "true"]).expect("valid").ring_bytes, 4096);
+        assert_eq!(config(&["-B", "1000", "true"]).expect("valid").ring_bytes, 1 << 20);
+        assert_eq!(config(&["-B", "2097152", "true"]).expect("valid").ring_bytes, 1 << 31);
+        assert!(config(&["-B", "2097153", "true"]).is_err());
+        assert!(config(&["-B", "0", "true"]).is_err());
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_refused() {
+        assert!(config(&["-s", "262145", "true"]).is_err());
+        assert_eq!(config(&["-s", "0", "true"]).expect("valid").snaplen, MAX_SNAPLEN);
+        assert!(config(&["-c", "0", "true"]).is_err());
+        for seconds in ["0", "inf", "NaN", "1e300"] {
+            assert!(config(&["--duration", seconds, "true"]).is_err(), "{seconds}");
+        }
+        assert!(config(&["-d", "lo", "true"]).is_err());
+        assert!(config(&[""]).is_err());
+    }
+}

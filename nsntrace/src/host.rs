@@ -1,0 +1,81 @@
+//! What is changed in the host for a trace: each change is written down before it is made, and undone on every path.
+
+pub mod cgroup_leaf;
+pub mod forwarding;
+pub mod journal;
+pub mod link;
+pub mod nat;
+pub mod resolver;
+pub mod route;
+mod undo;
+
+use crate::{
+    error::{Error, Result},
+    words::say,
+};
+use journal::{Change, Journal, Lock, RunDir, RunId};
+
+/// The changes of one run. Dropped, it undoes them: on an error, a panic, or the normal way by [`Changes::undo`].
+#[derive(Debug)]
+pub struct Changes {
+    dir: RunDir,
+    journal: Option<Journal>,
+}
+
+impl Changes {
+    /// Opens the run folder, undoes what dead runs left, and begins a record. The lock keeps other runs out of what
+    /// is decided from here until it is dropped: free addresses, and who has switched forwarding on.
+    ///
+    /// # Errors
+    /// Where the run folder is not one that only root can have made.
+    pub fn begin() -> Result<(Self, Lock)> {
+        let dir = RunDir::open()?;
+        let lock = dir.lock()?;
+        undo::sweep(&dir, &lock)?;
+        let journal = dir.begin()?;
+        Ok((Self { dir, journal: Some(journal) }, lock))
+    }
+
+    /// The name of this run, as it stands in rules, link aliases and the journal.
+    pub fn id(&self) -> RunId {
+        self.journal().id()
+    }
+
+    /// Records a change, then makes it.
+    ///
+    /// # Errors
+    /// Where the record cannot be written, in which case nothing is changed; or what `apply` returns.
+    pub fn make<T>(&mut self, change: Change, apply: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.journal.as_mut().expect("there until undone").record(change)?;
+        apply()
+    }
+
+    /// Records of the other runs that are alive.
+    ///
+    /// # Errors
+    /// Where a record cannot be read.
+    pub fn others(&self) -> Result<Vec<Vec<Change>>> {
+        self.dir.alive_besides(self.id())
+    }
+
+    /// Undoes everything, the last change first. What fails is returned; its record stays for the next start.
+    pub fn undo(mut self) -> Vec<Error> {
+        self.undo_once()
+    }
+
+    fn undo_once(&mut self) -> Vec<Error> {
+        self.journal.take().map(|journal| undo::undo(&self.dir, journal, None)).unwrap_or_default()
+    }
+
+    fn journal(&self) -> &Journal {
+        self.journal.as_ref().expect("there until undone")
+    }
+}
+
+impl Drop for Changes {
+    fn drop(&mut self) {
+        for error in self.undo_once() {
+            say!("nsntrace: {error}");
+        }
+    }
+}

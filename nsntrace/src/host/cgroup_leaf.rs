@@ -1,0 +1,178 @@
+//! A cgroup for the program's tree: who is in it is traced, and who is left in it can be ended.
+
+use std::{
+    fs::{self, File},
+    io::{ErrorKind, Read, Seek},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::journal::RunId;
+use crate::error::{Context, Error, Result};
+
+/// How the names of our cgroups begin; the run's name follows.
+pub const PREFIX: &str = "nsntrace-";
+
+/// How long processes may take to be gone after a SIGKILL.
+const LAST_BREATH: Duration = Duration::from_secs(2);
+
+/// A cgroup of ours.
+#[derive(Clone, Debug)]
+pub struct Leaf {
+    path: PathBuf,
+}
+
+impl Leaf {
+    /// The leaf of a run below the cgroup `parent`; it is not made yet.
+    pub fn of(id: RunId, parent: &Path) -> Self {
+        Self { path: parent.join(format!("{PREFIX}{id}")) }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes it, without controllers: it only says who belongs to the program.
+    ///
+    /// # Errors
+    /// Where the file system is read-only, or the parent allows no more cgroups.
+    pub fn create(&self) -> Result<()> {
+        fs::create_dir(&self.path).context("create", format_args!("cgroup {}", self.path.display()))
+    }
+
+    /// The file through which a process moves itself in, by writing a 0.
+    ///
+    /// # Errors
+    /// Where it cannot be opened.
+    pub fn door(&self) -> Result<File> {
+        let path = self.path.join("cgroup.procs");
+        File::options().write(true).open(&path).context("open", path.display())
+    }
+
+    /// The file that tells of the last process's end: the kernel signals a change of it as exceptional.
+    ///
+    /// # Errors
+    /// Where it cannot be opened.
+    pub fn events(&self) -> Result<Events> {
+        let path = self.path.join("cgroup.events");
+        File::open(&path).map(Events).context("open", path.display())
+    }
+
+    /// The processes in it and below it.
+    pub fn processes(&self) -> Vec<Pid> {
+        let mut pids = Vec::new();
+        for path in tree(&self.path) {
+            let text = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
+            pids.extend(text.lines().filter_map(|line| line.parse().ok()).map(Pid::from_raw));
+        }
+        pids
+    }
+
+    /// Sends a signal to each of them.
+    pub fn signal(&self, signal: Signal) {
+        for pid in self.processes() {
+            let _ = kill(pid, signal);
+        }
+    }
+
+    /// Ends all of them at once, forks included.
+    pub fn kill(&self) {
+        // cgroup.kill is there from Linux 5.14 on. Before, nobody forks while it is frozen.
+        if fs::write(self.path.join("cgroup.kill"), "1").is_err() {
+            let _ = fs::write(self.path.join("cgroup.freeze"), "1");
+            self.signal(Signal::SIGKILL);
+            let _ = fs::write(self.path.join("cgroup.freeze"), "0");
+        }
+    }
+
+    fn wait_until_empty(&self) -> Result<()> {
+        let mut events = self.events()?;
+        let deadline = Instant::now() + LAST_BREATH;
+        while events.is_populated()? {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Error::told(format!("processes in cgroup {} do not end", self.path.display())));
+            }
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            let _ = poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLPRI)], timeout);
+        }
+        Ok(())
+    }
+}
+
+/// A cgroup's `cgroup.events`.
+#[derive(Debug)]
+pub struct Events(File);
+
+impl Events {
+    /// Whether a process is in the cgroup or below it. Asking is also what readies the next notification.
+    ///
+    /// # Errors
+    /// Where the kernel does not say.
+    pub fn is_populated(&mut self) -> Result<bool> {
+        let mut text = String::new();
+        self.0.rewind().and_then(|()| self.0.read_to_string(&mut text)).context("read", "cgroup.events")?;
+        Ok(!text.lines().any(|line| line == "populated 0"))
+    }
+}
+
+impl AsFd for Events {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for Events {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// Ends whoever is left in the cgroup, and removes it.
+///
+/// # Errors
+/// Where a process does not end, or the kernel refuses to remove it.
+pub fn remove(path: &Path) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let leaf = Leaf { path: path.to_owned() };
+    if leaf.events()?.is_populated()? {
+        leaf.kill();
+        leaf.wait_until_empty()?;
+    }
+    // The program may have made cgroups of its own below.
+    for path in tree(path).iter().rev() {
+        match fs::remove_dir(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).context("remove", format_args!("cgroup {}", path.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The cgroup and those below it, parents first.
+fn tree(path: &Path) -> Vec<PathBuf> {
+    let mut all = vec![path.to_owned()];
+    let mut next = 0;
+    while let Some(path) = all.get(next).cloned() {
+        let entries = path.read_dir().into_iter().flatten().flatten();
+        all.extend(
+            entries
+                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+                .map(|entry| entry.path()),
+        );
+        next += 1;
+    }
+    all
+}

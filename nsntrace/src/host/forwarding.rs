@@ -1,0 +1,62 @@
+//! IPv4 forwarding, per device: the global switch is left alone, since turning it back would wipe the device's own.
+
+use std::fs;
+
+use super::nat::{self, Rule};
+use crate::{
+    error::{Context, Result},
+    namespace::sysctls,
+};
+
+/// Whether the host forwards what comes in at the device.
+///
+/// # Errors
+/// Where there is no such device.
+pub fn is_on(device: &str) -> Result<bool> {
+    let path = format!("/proc/sys/net/{}", setting(device));
+    let value = fs::read_to_string(&path).context("read", &path)?;
+    Ok(value.trim() != "0")
+}
+
+/// Lets what comes in at the link pass. The setting goes away with the link.
+///
+/// # Errors
+/// Where the setting cannot be written.
+pub fn allow(link: &str) -> Result<()> {
+    set(link, true)
+}
+
+/// Switches forwarding on where it was off. A host that did not forward does so now for what goes to traced programs,
+/// and for nothing else: a rule sees to that.
+///
+/// # Errors
+/// Where rule or setting cannot be had.
+pub fn switch_on(device: &str) -> Result<()> {
+    nat::insert(&[guard(device)])?;
+    set(device, true)
+}
+
+/// Undoes [`switch_on`], unless somebody else has switched it off since, or the device is gone.
+///
+/// # Errors
+/// Where rule or setting cannot be changed.
+pub fn switch_off(device: &str) -> Result<()> {
+    if is_on(device).unwrap_or(false) {
+        set(device, false)?;
+    }
+    nat::remove(&[guard(device)])
+}
+
+/// One rule for all runs: every link of ours passes, so that no run's rule stands in an older run's way.
+fn guard(device: &str) -> Rule {
+    Rule::new("filter", "FORWARD", &format!("-i {device} ! -o {}+", super::link::OUTER), "guard", "DROP")
+}
+
+fn setting(device: &str) -> String {
+    format!("ipv4/conf/{device}/forwarding")
+}
+
+fn set(device: &str, on: bool) -> Result<()> {
+    sysctls::set(&setting(device), if on { "1" } else { "0" })
+        .context("set", format_args!("IPv4 forwarding on {device}"))
+}

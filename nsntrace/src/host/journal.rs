@@ -1,0 +1,418 @@
+//! What runs have changed in the host, as plain data in /run/nsntrace: one record a run, one line a change.
+//!
+//! A record's owner holds a lock on it: who can take the lock knows that the owner is dead. The folder and its files
+//! are read as root, so whatever is not as only root can have made it is refused.
+
+use std::{
+    fmt,
+    fs::{DirBuilder, File},
+    io::{self, ErrorKind, Read, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use serde::{Deserialize, Serialize};
+
+use super::nat::Rule;
+use crate::error::{Context, Error, Result};
+
+/// The run folder.
+pub const RUN_DIR: &str = "/run/nsntrace";
+
+/// Name of the lock file in it.
+const LOCK: &str = "lock";
+
+/// A record is some hundred bytes long; a larger file is none.
+const MAX_RECORD_BYTES: u64 = 64 << 10;
+
+/// One change in the host. Whoever undoes it has only this.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// A veth pair, by the name of its end in the host.
+    Link {
+        /// The name.
+        name: String,
+    },
+    /// IPv4 forwarding on a device, switched on from off, with the rule that guards it. Runs share it: the last one
+    /// alive undoes it.
+    Forwarding {
+        /// The device.
+        device: String,
+    },
+    /// Rules of this run in the packet filter.
+    Nat {
+        /// In the order in which they are inserted.
+        rules: Vec<Rule>,
+    },
+    /// A policy rule for what comes in at `link`, and the routing table that it names.
+    Routing {
+        /// Name of the link's end in the host.
+        link: String,
+        /// Number of the table.
+        table: u32,
+    },
+    /// A cgroup for the program's tree.
+    Cgroup {
+        /// Its absolute path.
+        path: PathBuf,
+    },
+}
+
+/// The name of a run: eight hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunId(u32);
+
+impl RunId {
+    /// The word by which rules and links name their run.
+    pub fn tag(self) -> String {
+        format!("nsntrace:{self}")
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0)
+    }
+}
+
+impl FromStr for RunId {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        u32::from_str_radix(text, 16).map(Self)
+    }
+}
+
+/// The run folder, known to be root's own.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+}
+
+/// Held, it keeps other runs from deciding anything about what runs share.
+#[derive(Debug)]
+pub struct Lock {
+    _file: Flock<File>,
+}
+
+/// The record of a run, locked by its owner.
+#[derive(Debug)]
+pub struct Journal {
+    id: RunId,
+    file: Flock<File>,
+    changes: Vec<Change>,
+}
+
+impl RunDir {
+    /// Opens /run/nsntrace, and makes it where it is missing.
+    ///
+    /// # Errors
+    /// Where something else stands there, or where others may write in it.
+    pub fn open() -> Result<Self> {
+        Self::at(Path::new(RUN_DIR), 0)
+    }
+
+    fn at(path: &Path, owner: u32) -> Result<Self> {
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(error).context("create", path.display());
+            }
+            _ => {}
+        }
+        let found = path.symlink_metadata().context("look at", path.display())?;
+        if !found.is_dir() || found.uid() != owner || found.mode() & 0o022 != 0 {
+            return Err(Error::told(format!(
+                "{} is not a folder that only root writes to: remove it",
+                path.display()
+            )));
+        }
+        Ok(Self { path: path.to_owned() })
+    }
+
+    /// Waits until no other run holds the lock.
+    ///
+    /// # Errors
+    /// Where the lock file is not a plain file of ours.
+    pub fn lock(&self) -> Result<Lock> {
+        let path = self.path.join(LOCK);
+        let file = self.open_file(&path, true)?;
+        let file = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno);
+        Ok(Lock { _file: file.context("lock", path.display())? })
+    }
+
+    /// Begins a record. Under the lock, so that a sweep never sees a record that is not locked yet.
+    ///
+    /// # Errors
+    /// Where the file cannot be made.
+    pub fn begin(&self) -> Result<Journal> {
+        loop {
+            let id = RunId(fastrand::u32(..));
+            let path = self.record(id);
+            let file = File::options().read(true).append(true).create_new(true).mode(0o600).open(&path);
+            match file {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
+                file => {
+                    let file = file.context("create", path.display())?;
+                    let file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno);
+                    return Ok(Journal {
+                        id,
+                        file: file.context("lock", path.display())?,
+                        changes: Vec::new(),
+                    });
+                }
+            }
+        }
+    }
+
+    /// The records whose owners are dead, taken over.
+    ///
+    /// # Errors
+    /// Where something in the folder is no record of ours.
+    pub fn dead(&self) -> Result<Vec<Journal>> {
+        let mut dead = Vec::new();
+        for id in self.ids()? {
+            let Some(file) = self.open_record(id)? else { continue };
+            if let Ok(mut file) = Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                let changes = self.read(id, &mut file)?;
+                dead.push(Journal { id, file, changes });
+            }
+        }
+        Ok(dead)
+    }
+
+    /// What the other runs have changed that are alive.
+    ///
+    /// # Errors
+    /// Where something in the folder is no record of ours.
+    pub fn alive_besides(&self, own: RunId) -> Result<Vec<Vec<Change>>> {
+        let mut alive = Vec::new();
+        for id in self.ids()?.into_iter().filter(|id| *id != own) {
+            let Some(file) = self.open_record(id)? else { continue };
+            if let Err((mut file, _)) = Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                alive.push(self.read(id, &mut file)?);
+            }
+        }
+        Ok(alive)
+    }
+
+    /// Forgets a record: all of it is undone.
+    ///
+    /// # Errors
+    /// Where the file cannot be removed.
+    pub fn forget(&self, journal: Journal) -> Result<()> {
+        let path = self.record(journal.id);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context("remove", path.display()),
+            _ => Ok(()),
+        }
+    }
+
+    fn record(&self, id: RunId) -> PathBuf {
+        self.path.join(id.to_string())
+    }
+
+    fn ids(&self) -> Result<Vec<RunId>> {
+        let mut ids = Vec::new();
+        for entry in self.path.read_dir().context("read", self.path.display())? {
+            let name = entry.context("read", self.path.display())?.file_name();
+            if name == LOCK {
+                continue;
+            }
+            let id = name.to_str().filter(|name| name.len() == 8).and_then(|name| name.parse().ok());
+            ids.push(id.ok_or_else(|| not_ours(&self.path.join(&name)))?);
+        }
+        Ok(ids)
+    }
+
+    /// None where the record has just been forgotten.
+    fn open_record(&self, id: RunId) -> Result<Option<File>> {
+        match self.open_file(&self.record(id), false) {
+            Err(error) if error.errno() == Some(libc::ENOENT) => Ok(None),
+            result => result.map(Some),
+        }
+    }
+
+    fn open_file(&self, path: &Path, create: bool) -> Result<File> {
+        let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(create)
+            .mode(0o600)
+            .custom_flags(flags.bits())
+            .open(path)
+            .map_err(|error| if error.raw_os_error() == Some(libc::ELOOP) { refused() } else { error })
+            .context("open", path.display())?;
+        let found = file.metadata().context("look at", path.display())?;
+        let owner = self.path.symlink_metadata().context("look at", self.path.display())?.uid();
+        let plain =
+            found.is_file() && found.uid() == owner && found.mode() & 0o022 == 0 && found.nlink() <= 1;
+        if plain { Ok(file) } else { Err(not_ours(path)) }
+    }
+
+    fn read(&self, id: RunId, file: &mut File) -> Result<Vec<Change>> {
+        let path = self.record(id);
+        let mut text = String::new();
+        let size = file.metadata().context("look at", path.display())?.len();
+        if size > MAX_RECORD_BYTES || file.read_to_string(&mut text).is_err() {
+            return Err(not_ours(&path));
+        }
+        parse(&text).ok_or_else(|| not_ours(&path))
+    }
+}
+
+impl Journal {
+    /// The run that it belongs to.
+    pub fn id(&self) -> RunId {
+        self.id
+    }
+
+    /// What was recorded, in that order.
+    pub fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    /// Writes a change down, before it is made.
+    ///
+    /// # Errors
+    /// Where the line cannot be written.
+    pub fn record(&mut self, change: Change) -> Result<()> {
+        let mut line = serde_json::to_vec(&change).context("write down", "a change")?;
+        line.push(b'\n');
+        self.file.write_all(&line).context("write to", format_args!("{RUN_DIR}/{}", self.id))?;
+        self.changes.push(change);
+        Ok(())
+    }
+}
+
+/// A last line without its end is of a change that was never made: the line comes first.
+fn parse(text: &str) -> Option<Vec<Change>> {
+    let complete = text.rfind('\n').map_or("", |end| &text[..end]);
+    complete.lines().map(|line| serde_json::from_str::<Change>(line).ok().filter(Change::is_ours)).collect()
+}
+
+impl Change {
+    /// Whether it is a change that a run makes: a record is no way to have something else undone.
+    fn is_ours(&self) -> bool {
+        match self {
+            Self::Link { name } => name.starts_with(super::link::OUTER),
+            Self::Forwarding { device } => is_device(device),
+            Self::Nat { rules } => rules.iter().all(Rule::is_ours),
+            Self::Routing { link, table } => {
+                link.starts_with(super::link::OUTER) && *table >= super::route::FIRST_TABLE
+            }
+            Self::Cgroup { path } => {
+                let name = path.file_name().and_then(|name| name.to_str());
+                path.is_absolute() && name.is_some_and(|name| name.starts_with(super::cgroup_leaf::PREFIX))
+            }
+        }
+    }
+}
+
+/// A name that stays one component of a path below /proc/sys.
+fn is_device(name: &str) -> bool {
+    !name.is_empty() && name.len() < libc::IFNAMSIZ && !name.contains('/') && name != "." && name != ".."
+}
+
+fn refused() -> io::Error {
+    io::Error::other("it is a symbolic link: remove it")
+}
+
+fn not_ours(path: &Path) -> Error {
+    Error::told(format!("{} is not a record of nsntrace: remove it", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    fn dir() -> (tempfile::TempDir, RunDir) {
+        let temp = tempfile::tempdir().expect("a folder");
+        let owner = temp.path().metadata().expect("there").uid();
+        let dir = RunDir::at(&temp.path().join("run"), owner).expect("a run folder");
+        (temp, dir)
+    }
+
+    fn link() -> Change {
+        Change::Link { name: "nsgw1".into() }
+    }
+
+    #[test]
+    fn a_record_is_read_back_when_its_owner_is_dead() {
+        let (_temp, dir) = dir();
+        let mut journal = dir.begin().expect("a record");
+        let id = journal.id();
+        journal.record(link()).expect("written");
+        journal.record(Change::Forwarding { device: "eth1".into() }).expect("written");
+        assert!(dir.dead().expect("readable").is_empty());
+        assert_eq!(dir.alive_besides(RunId(!id.0)).expect("readable"), [journal.changes().to_vec()]);
+
+        let changes = journal.changes().to_vec();
+        drop(journal);
+        let mut dead = dir.dead().expect("readable");
+        assert_eq!(dead[0].changes(), changes);
+        dir.forget(dead.remove(0)).expect("removed");
+        assert!(dir.dead().expect("readable").is_empty());
+    }
+
+    #[test]
+    fn a_torn_last_line_was_never_done() {
+        assert_eq!(parse("{\"Link\":{\"name\":\"nsgw1\"}}\n{\"Link\":{\"na"), Some(vec![link()]));
+        assert_eq!(parse("{\"Li"), Some(vec![]));
+        assert_eq!(parse("garbage\n"), None);
+    }
+
+    #[test]
+    fn a_record_cannot_name_what_no_run_makes() {
+        for line in [
+            r#"{"Link":{"name":"eth0"}}"#,
+            r#"{"Forwarding":{"device":"../../../kernel"}}"#,
+            r#"{"Routing":{"link":"nsgw1","table":254}}"#,
+            r#"{"Cgroup":{"path":"/sys/fs/cgroup/system.slice"}}"#,
+            r#"{"Cgroup":{"path":"nsntrace-1"}}"#,
+            r#"{"Nat":{"rules":[{"table":"filter","chain":"INPUT","spec":"-j DROP"}]}}"#,
+        ] {
+            assert_eq!(parse(&format!("{line}\n")), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_ours_is_refused() {
+        for (name, make) in [
+            ("notes", (|path| fs::write(path, "")) as fn(PathBuf) -> io::Result<()>),
+            ("0000000a", |path| fs::write(path, "garbage\n")),
+            ("0000000b", |path| symlink("/etc/passwd", path)),
+            ("0000000c", |path| fs::create_dir(path)),
+            ("0000000d", |path| File::create(path)?.set_len(100 << 20)),
+            ("0000000e", |path| {
+                nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).map_err(io::Error::from)
+            }),
+        ] {
+            let (_temp, dir) = dir();
+            make(dir.path.join(name)).expect("made");
+            let error = dir.dead().expect_err(name).to_string();
+            assert!(error.contains(name) && !error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_folder_itself_must_be_ours() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let owner = temp.path().metadata().expect("there").uid();
+        let path = temp.path().join("run");
+        symlink(temp.path(), &path).expect("a link");
+        assert!(RunDir::at(&path, owner).is_err());
+        fs::remove_file(&path).expect("removed");
+        assert!(RunDir::at(&path, owner + 1).is_err());
+    }
+
+    #[test]
+    fn ids_have_eight_digits() {
+        assert_eq!(RunId(0xab).to_string(), "000000ab");
+        assert_eq!("000000ab".parse(), Ok(RunId(0xab)));
+    }
+}

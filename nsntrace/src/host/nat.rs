@@ -1,0 +1,137 @@
+//! The rules that carry the program's packets between its link and the world, as one plan.
+
+use serde::{Deserialize, Serialize};
+
+use super::journal::RunId;
+use crate::{
+    error::{Context, Error, Result},
+    namespace::subnet::Subnet,
+};
+
+/// How the comment of each rule begins.
+const COMMENT: &str = "nsntrace:";
+
+/// What `iptables -C` returns for a rule, chain or table that is not there; all else that goes wrong has other numbers.
+const NOT_THERE: i32 = 1;
+
+/// One rule of the packet filter, as iptables takes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rule {
+    table: String,
+    chain: String,
+    spec: String,
+}
+
+impl Rule {
+    /// A rule whose comment names `owner`. No word of it may hold a space or an apostrophe: the crate that carries
+    /// rules to iptables splits at them.
+    pub(super) fn new(
+        table: &str,
+        chain: &str,
+        matches: &str,
+        owner: impl std::fmt::Display,
+        target: &str,
+    ) -> Self {
+        let spec = format!("{matches} -m comment --comment {COMMENT}{owner} -j {target}");
+        Self { table: table.into(), chain: chain.into(), spec }
+    }
+
+    /// Whether it is a rule that a run makes.
+    pub(super) fn is_ours(&self) -> bool {
+        matches!(self.table.as_str(), "nat" | "filter") && self.spec.contains(COMMENT)
+    }
+}
+
+/// The rules of one run.
+pub fn plan(link: &str, subnet: &Subnet, id: RunId) -> Vec<Rule> {
+    let inside = subnet.inside;
+    vec![
+        Rule::new("nat", "POSTROUTING", &format!("-s {inside} ! -o {link}"), id, "MASQUERADE"),
+        // Inserted at the top one after the other, so the last comes first: answers pass, and only answers.
+        Rule::new("filter", "FORWARD", &format!("-o {link}"), id, "DROP"),
+        Rule::new(
+            "filter",
+            "FORWARD",
+            &format!("-o {link} -m conntrack --ctstate RELATED,ESTABLISHED"),
+            id,
+            "ACCEPT",
+        ),
+        Rule::new("filter", "FORWARD", &format!("-i {link}"), id, "ACCEPT"),
+    ]
+}
+
+/// Whether there is an iptables to work with.
+///
+/// # Errors
+/// Names the package where there is none.
+pub fn check() -> Result<()> {
+    tool().map(|_| ())
+}
+
+/// Inserts the rules at the top of their chains, above what a firewall drops.
+///
+/// # Errors
+/// What iptables says; rules before the one that failed are in place.
+pub fn insert(rules: &[Rule]) -> Result<()> {
+    let iptables = tool()?;
+    for rule in rules {
+        iptables
+            .insert(&rule.table, &rule.chain, &rule.spec, 1)
+            .map_err(one_line)
+            .context("insert a rule into", format_args!("chain {} of table {}", rule.chain, rule.table))?;
+    }
+    Ok(())
+}
+
+/// Removes the rules that are there.
+///
+/// # Errors
+/// What iptables says of the last rule that it could not remove; the others are gone.
+pub fn remove(rules: &[Rule]) -> Result<()> {
+    let iptables = tool()?;
+    rules.iter().rev().map(|rule| remove_one(&iptables, rule)).fold(Ok(()), Result::and)
+}
+
+fn remove_one(iptables: &iptables::IPTables, rule: &Rule) -> Result<()> {
+    let Err(error) = iptables.delete(&rule.table, &rule.chain, &rule.spec) else { return Ok(()) };
+    let check = iptables.execute(&rule.table, &format!("-C {} {}", rule.chain, rule.spec));
+    if check.is_ok_and(|output| output.status.code() == Some(NOT_THERE)) {
+        return Ok(());
+    }
+    Err(one_line(error))
+        .context("remove a rule from", format_args!("chain {} of table {}", rule.chain, rule.table))
+}
+
+fn tool() -> Result<iptables::IPTables> {
+    iptables::new(false).map_err(|error| {
+        Error::told(format!(
+            "iptables is needed and cannot be run ({}): install the package iptables",
+            one_line(error)
+        ))
+    })
+}
+
+fn one_line(error: Box<dyn std::error::Error>) -> String {
+    let text = error.to_string();
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or_default().to_owned();
+    lines.fold(first, |text, line| format!("{text}; {line}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_name_their_run_and_hold_no_word_that_would_be_split() {
+        let subnet =
+            Subnet { gateway: [172, 16, 42, 254].into(), inside: [172, 16, 42, 255].into(), prefix_len: 31 };
+        let rules = plan("nsgw1", &subnet, "0000abcd".parse().expect("an id"));
+        for rule in &rules {
+            assert!(rule.is_ours());
+            assert!(rule.spec.contains("--comment nsntrace:0000abcd "), "{rule:?}");
+            assert!(!rule.spec.contains(['\'', '"']), "{rule:?}");
+        }
+        assert_eq!(rules.last().map(|rule| rule.spec.starts_with("-i nsgw1 ")), Some(true));
+    }
+}

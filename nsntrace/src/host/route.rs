@@ -1,0 +1,265 @@
+//! The host's routing: what it says of addresses and uplinks, and a table of its own for `-d`.
+
+use futures_util::TryStreamExt;
+use ipnet::IpNet;
+use rtnetlink::{
+    Handle, RouteMessageBuilder,
+    packet_route::{
+        AddressFamily,
+        address::AddressAttribute,
+        link::LinkFlags,
+        route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteScope, RouteType},
+        rule::{RuleAttribute, RuleMessage},
+    },
+};
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::{
+    error::{Context, Result},
+    netlink,
+};
+
+/// Tables of ours are numbered from here; the pid is added.
+pub const FIRST_TABLE: u32 = 0x6e73_0000;
+
+/// Place of our rules: after the host's own addresses, before whatever a VPN puts in.
+const RULE_PRIORITY: u32 = 100;
+
+/// What the host's routing says.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// Every address and every destination of a route, in all tables.
+    pub taken: Vec<IpNet>,
+    /// Devices of IPv4 default routes, the preferred one first.
+    pub uplinks: Vec<Device>,
+    /// The device of the preferred IPv6 default route.
+    pub uplink6: Option<Device>,
+}
+
+/// A network device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Its name.
+    pub name: String,
+    /// The largest packet that it takes, in bytes.
+    pub mtu: u32,
+}
+
+/// Reads addresses and routes.
+///
+/// # Errors
+/// Where netlink does not answer.
+pub fn survey() -> Result<Survey> {
+    netlink::with(async |handle: &Handle| {
+        let mut routes = Vec::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            routes.extend(dump(handle, family).await?);
+        }
+        let mut taken = addresses(handle).await?;
+        taken.extend(routes.iter().filter_map(destination));
+        let uplinks = default_devices(handle, &routes, AddressFamily::Inet).await?;
+        let uplink6 = default_devices(handle, &routes, AddressFamily::Inet6).await?.into_iter().next();
+        Ok(Survey { taken, uplinks, uplink6 })
+    })
+}
+
+/// The device of that name.
+///
+/// # Errors
+/// `ENODEV` where there is none.
+pub fn device(name: &str) -> Result<Device> {
+    netlink::with(async |handle: &Handle| {
+        let link = netlink::link(handle, name).await?;
+        Ok(Device { name: name.to_owned(), mtu: netlink::mtu(&link).unwrap_or(DEFAULT_MTU) })
+    })
+}
+
+/// Ethernet's MTU, for a host without an uplink.
+pub const DEFAULT_MTU: u32 = 1500;
+
+/// Sends what comes in at `link` out by `device` and by no other: a copy of the device's routes in a table of its own,
+/// and an end to the look-up, so that nothing takes another way while the device is down.
+///
+/// # Errors
+/// Where a route or the rule is refused.
+pub fn only_by(device: &str, link: &str, table: u32) -> Result<()> {
+    netlink::with(async |handle: &Handle| {
+        let found = netlink::link(handle, device).await?;
+        let index = found.header.index;
+        let routes = dump(handle, AddressFamily::Inet).await?;
+        let mut own: Vec<_> = routes.into_iter().filter(|route| leads_by(route, index)).collect();
+        // Routes to neighbours come first: a gateway must be reachable when its route is added.
+        own.sort_by_key(|route| std::cmp::Reverse(u8::from(route.header.scope)));
+        let has_default = own.iter().any(|route| route.header.destination_prefix_length == 0);
+        for route in own {
+            add(handle, moved(route, table), device).await?;
+        }
+        // A device without neighbours takes whatever is sent to it.
+        let no_neighbours = found.header.flags.intersects(LinkFlags::Pointopoint | LinkFlags::Noarp);
+        if !has_default && no_neighbours {
+            add(handle, default_by(index, table), device).await?;
+        }
+        add(handle, unreachable(table), device).await?;
+        let rule = handle.rule().add().v4().input_interface(link).table_id(table).priority(RULE_PRIORITY);
+        rule.action(rtnetlink::packet_route::rule::RuleAction::ToTable)
+            .execute()
+            .await
+            .context("add", format_args!("a routing rule for {link}"))
+    })
+}
+
+/// Undoes [`only_by`].
+///
+/// # Errors
+/// Where the kernel refuses to delete rule or route.
+pub fn remove(link: &str, table: u32) -> Result<()> {
+    netlink::with(async |handle: &Handle| {
+        let mut rules = handle.rule().get(rtnetlink::IpVersion::V4).execute();
+        while let Some(rule) = rules.try_next().await.context("read", "the routing rules")? {
+            if is_ours(&rule, link, table) {
+                let deleted = handle.rule().del(rule).execute().await;
+                gone_is_fine(deleted.context("delete", format_args!("the routing rule for {link}")))?;
+            }
+        }
+        for route in dump(handle, AddressFamily::Inet).await? {
+            if table_of(&route) == table {
+                let deleted = handle.route().del(route).execute().await;
+                gone_is_fine(deleted.context("delete", format_args!("a route of table {table}")))?;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn gone_is_fine(result: Result<()>) -> Result<()> {
+    match result {
+        Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::ESRCH)) => Ok(()),
+        result => result,
+    }
+}
+
+fn is_ours(rule: &RuleMessage, link: &str, table: u32) -> bool {
+    rule.attributes.contains(&RuleAttribute::Iifname(link.to_owned()))
+        && rule.attributes.contains(&RuleAttribute::Table(table))
+}
+
+async fn dump(handle: &Handle, family: AddressFamily) -> Result<Vec<RouteMessage>> {
+    let mut request = RouteMessage::default();
+    request.header.address_family = family;
+    handle.route().get(request).execute().try_collect().await.context("read", "the routing tables")
+}
+
+async fn add(handle: &Handle, route: RouteMessage, device: &str) -> Result<()> {
+    handle.route().add(route).execute().await.context("copy", format_args!("a route by {device}"))
+}
+
+async fn addresses(handle: &Handle) -> Result<Vec<IpNet>> {
+    let messages: Vec<_> =
+        handle.address().get().execute().try_collect().await.context("read", "the host's addresses")?;
+    let net = |message: &rtnetlink::packet_route::address::AddressMessage| {
+        message.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Address(address) => IpNet::new(*address, message.header.prefix_len).ok(),
+            _ => None,
+        })
+    };
+    Ok(messages.iter().filter_map(net).map(|net| net.trunc()).collect())
+}
+
+fn destination(route: &RouteMessage) -> Option<IpNet> {
+    let address: IpAddr = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(address)) => Some((*address).into()),
+        RouteAttribute::Destination(RouteAddress::Inet6(address)) => Some((*address).into()),
+        _ => None,
+    })?;
+    IpNet::new(address, route.header.destination_prefix_length).ok()
+}
+
+/// Devices of the family's default routes, by metric. A VPN's pair of half-world routes counts as one.
+async fn default_devices(
+    handle: &Handle,
+    routes: &[RouteMessage],
+    family: AddressFamily,
+) -> Result<Vec<Device>> {
+    let mut ways: Vec<_> = routes
+        .iter()
+        .filter(|route| route.header.address_family == family)
+        .filter(|route| {
+            route.header.destination_prefix_length <= 1 && route.header.kind == RouteType::Unicast
+        })
+        .flat_map(|route| devices(route).into_iter().map(|index| (preference(route), index)))
+        .collect();
+    ways.sort_unstable();
+    let mut found: Vec<Device> = Vec::new();
+    for (_, index) in ways {
+        let link = handle.link().get().match_index(index).execute().try_next().await;
+        let Ok(Some(link)) = link else { continue };
+        let Some(name) = netlink::name(&link).filter(|name| *name != "lo") else { continue };
+        if !found.iter().any(|device| device.name == name) {
+            found.push(Device { name: name.to_owned(), mtu: netlink::mtu(&link).unwrap_or(DEFAULT_MTU) });
+        }
+    }
+    Ok(found)
+}
+
+/// What the kernel prefers comes first: the longer prefix, then the lower metric.
+fn preference(route: &RouteMessage) -> (std::cmp::Reverse<u8>, u32) {
+    let metric = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Priority(metric) => Some(*metric),
+        _ => None,
+    });
+    (std::cmp::Reverse(route.header.destination_prefix_length), metric.unwrap_or(0))
+}
+
+fn devices(route: &RouteMessage) -> Vec<u32> {
+    let mut indices = Vec::new();
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => indices.push(*index),
+            RouteAttribute::MultiPath(hops) => indices.extend(hops.iter().map(|hop| hop.interface_index)),
+            _ => {}
+        }
+    }
+    indices
+}
+
+/// Whether it is a route of the main table by that device alone.
+fn leads_by(route: &RouteMessage, index: u32) -> bool {
+    route.header.kind == RouteType::Unicast
+        && table_of(route) == u32::from(RouteHeader::RT_TABLE_MAIN)
+        && devices(route) == [index]
+}
+
+fn table_of(route: &RouteMessage) -> u32 {
+    let wide = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Table(table) => Some(*table),
+        _ => None,
+    });
+    wide.unwrap_or_else(|| u32::from(route.header.table))
+}
+
+/// The same route in another table, without what only the kernel says of it.
+fn moved(mut route: RouteMessage, table: u32) -> RouteMessage {
+    route
+        .attributes
+        .retain(|attribute| !matches!(attribute, RouteAttribute::Table(_) | RouteAttribute::CacheInfo(_)));
+    route.attributes.push(RouteAttribute::Table(table));
+    route.header.table = RouteHeader::RT_TABLE_UNSPEC;
+    route.header.flags = Default::default();
+    route
+}
+
+fn default_by(index: u32, table: u32) -> RouteMessage {
+    RouteMessageBuilder::<Ipv4Addr>::new()
+        .output_interface(index)
+        .scope(RouteScope::Link)
+        .table_id(table)
+        .build()
+}
+
+fn unreachable(table: u32) -> RouteMessage {
+    RouteMessageBuilder::<Ipv4Addr>::new()
+        .kind(RouteType::Unreachable)
+        .table_id(table)
+        .priority(u32::MAX)
+        .build()
+}

@@ -1,0 +1,21 @@
+//! Trace the network of one program: all of its packets and nobody else's.
+//!
+//! [`trace::program`] tells the story; everything else is a part of it.
+
+pub mod capture;
+pub mod cgroup;
+pub mod check;
+pub mod cli;
+pub mod config;
+pub mod error;
+pub mod host;
+pub mod life;
+pub mod namespace;
+mod netlink;
+pub mod output;
+pub mod recording;
+pub mod signals;
+pub mod trace;
+pub mod tracee;
+pub mod user;
+pub mod words;

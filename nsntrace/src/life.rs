@@ -1,0 +1,200 @@
+//! The life of a program's tree: what it is told, when it is ended by force, and when it is over.
+
+use std::{io::IsTerminal, time::Duration};
+
+use nix::{
+    sys::signal::{Signal, raise},
+    unistd::{Pid, getpgid, getpgrp, tcgetpgrp},
+};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    error::{Context, Result},
+    host::cgroup_leaf::{Events, Leaf},
+    signals::{Message, SignalStream, send},
+    tracee::{News, news},
+    words::say,
+};
+
+/// How long a tree may take to end when it was asked to.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A second request within this time is the same one, come by way of the process group too.
+const SAME_REQUEST: Duration = Duration::from_millis(500);
+
+/// How long a tree may outlive its program before it is said who is left.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A running program and its descendants.
+pub struct Life {
+    program: String,
+    pid: Pid,
+    leaf: Leaf,
+    events: AsyncFd<Events>,
+    signals: SignalStream,
+    /// The program's exit status, once it has ended.
+    status: Option<u8>,
+    /// Whether we have stopped ourselves because the program was stopped.
+    stopped: bool,
+    asked: Option<Instant>,
+    kill_at: Option<Instant>,
+    tell_at: Option<Instant>,
+}
+
+/// What happens in a life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Somebody wants to know the counts.
+    Report,
+    /// The tree is empty; the program had this exit status.
+    Ended(u8),
+}
+
+impl Life {
+    /// Follows the tree of the program `pid`, which is in the cgroup `leaf`. Inside a runtime.
+    ///
+    /// # Errors
+    /// Where the cgroup cannot be watched.
+    pub fn new(program: String, pid: Pid, leaf: Leaf, signals: SignalStream) -> Result<Self> {
+        // SAFETY: the descriptor is the same and open as long as the events are.
+        let events = unsafe { AsyncFd::register_with_interest(leaf.events()?, Interest::PRIORITY) };
+        let events = events.context("watch", "the cgroup")?;
+        Ok(Self {
+            program,
+            pid,
+            leaf,
+            events,
+            signals,
+            status: None,
+            stopped: false,
+            asked: None,
+            kill_at: None,
+            tell_at: None,
+        })
+    }
+
+    /// The next event. Nothing is lost when the wait is given up.
+    ///
+    /// # Errors
+    /// Where the kernel does not say whether the tree is empty.
+    pub async fn next(&mut self) -> Result<Event> {
+        loop {
+            if let Some(status) = self.status
+                && !self.events.get_mut().is_populated()?
+            {
+                return Ok(Event::Ended(status));
+            }
+            tokio::select! {
+                message = self.signals.next() => if self.take(message) { return Ok(Event::Report) },
+                ready = self.events.ready(Interest::PRIORITY) => ready.context("watch", "the cgroup")?.clear_ready(),
+                () = at(self.kill_at) => {
+                    self.kill_at = None;
+                    self.leaf.kill();
+                }
+                () = at(self.tell_at) => {
+                    self.tell_at = None;
+                    self.tell_who_is_left();
+                }
+            }
+        }
+    }
+
+    /// Waits until a signal asks for the end.
+    pub async fn asked_to_end(&mut self) {
+        while !is_ending(self.signals.next().await.signal) {}
+    }
+
+    /// True if the counts are wanted.
+    fn take(&mut self, message: Message) -> bool {
+        match message.signal {
+            Signal::SIGUSR1 => return true,
+            Signal::SIGCHLD => news().for_each(|news| self.hear(news)),
+            Signal::SIGCONT if self.stopped => {
+                self.stopped = false;
+                send(self.pid, Signal::SIGCONT);
+            }
+            Signal::SIGCONT => {}
+            _ => self.end(message),
+        }
+        false
+    }
+
+    fn hear(&mut self, news: News) {
+        match news {
+            News::Ended(pid, status) if pid == self.pid => {
+                self.status = Some(status);
+                self.tell_at = Some(Instant::now() + LINGER);
+            }
+            News::Stopped(pid) if pid == self.pid && self.has_the_terminal() => {
+                // The shell waits for us: it must see that its job is stopped, or the terminal belongs to nobody.
+                self.stopped = true;
+                let _ = raise(Signal::SIGSTOP);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the program is in our process group and that is in the foreground.
+    fn has_the_terminal(&self) -> bool {
+        let stdin = std::io::stdin();
+        let own = getpgrp();
+        stdin.is_terminal() && tcgetpgrp(&stdin) == Ok(own) && getpgid(Some(self.pid)) == Ok(own)
+    }
+
+    fn end(&mut self, message: Message) {
+        if self.status.is_some() {
+            return self.insist(Signal::SIGTERM);
+        }
+        if !message.from_terminal {
+            send(self.pid, message.signal);
+        }
+        if matches!(message.signal, Signal::SIGTERM | Signal::SIGHUP) {
+            self.insist(message.signal);
+        }
+    }
+
+    /// Gives the tree some time, and none when asked again.
+    fn insist(&mut self, signal: Signal) {
+        let now = Instant::now();
+        match self.asked {
+            Some(asked) if now - asked < SAME_REQUEST => {}
+            Some(_) => self.kill_at = Some(now),
+            None => {
+                self.asked = Some(now);
+                self.kill_at = Some(now + PATIENCE);
+                if self.status.is_some() {
+                    self.leaf.signal(signal);
+                }
+            }
+        }
+    }
+
+    fn tell_who_is_left(&self) {
+        let name = |pid: &Pid| {
+            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            format!("{} ({pid})", name.trim_end())
+        };
+        let left: Vec<_> = self.leaf.processes().iter().map(name).collect();
+        if !left.is_empty() {
+            say!(
+                "nsntrace: '{}' has ended, and the trace goes on with what it started: {}; ctrl-c ends them.",
+                self.program,
+                left.join(", ")
+            );
+        }
+    }
+}
+
+fn is_ending(signal: Signal) -> bool {
+    !matches!(signal, Signal::SIGUSR1 | Signal::SIGCHLD | Signal::SIGCONT)
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,194 @@
+//! Opening the trace file as the user who asked for it, not as root.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, ErrorKind},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    thread,
+};
+
+use crate::{
+    config::Outfile,
+    error::{Context, Result},
+};
+
+/// A file that a trace will be written to. Until then an older trace in it stays as it is, and dropped, it takes away
+/// the empty file that it made.
+#[derive(Debug)]
+pub struct TraceFile {
+    file: File,
+    path: PathBuf,
+    /// Made by us and not written to yet.
+    fresh: bool,
+    invoker: Option<Invoker>,
+}
+
+/// Who called sudo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Invoker {
+    uid: libc::uid_t,
+    gid: libc::gid_t,
+}
+
+impl Invoker {
+    /// What sudo says in SUDO_UID and SUDO_GID; none where it does not, or where it was root.
+    pub fn from_env() -> Option<Self> {
+        let id = |name| std::env::var(name).ok()?.parse().ok();
+        Some(Self { uid: id("SUDO_UID")?, gid: id("SUDO_GID")? }).filter(|invoker| invoker.uid != 0)
+    }
+
+    /// Does something to the file system with this user's rights and no others.
+    ///
+    /// In a thread that ends after it, since the raw system calls change one thread; libc's would change all.
+    fn act<T: Send>(self, act: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+        let run = || {
+            // SAFETY: the calls take plain numbers, and an empty list of groups.
+            let failed = unsafe { libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()) };
+            if failed != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            nix::unistd::setfsgid(self.gid.into());
+            nix::unistd::setfsuid(self.uid.into());
+            // They return the value before, whether they worked or not.
+            if nix::unistd::setfsuid(self.uid.into()).as_raw() != self.uid {
+                return Err(ErrorKind::PermissionDenied.into());
+            }
+            act()
+        };
+        thread::scope(|scope| {
+            let thread = thread::Builder::new().spawn_scoped(scope, run)?;
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+}
+
+impl TraceFile {
+    /// Opens the file without changing what is in it.
+    ///
+    /// # Errors
+    /// Where the user may not write there.
+    pub fn open(outfile: &Outfile, invoker: Option<Invoker>) -> Result<Self> {
+        let path = match outfile {
+            Outfile::Path(path) => path.clone(),
+            Outfile::Stdout => {
+                let stdout = nix::unistd::dup(io::stdout()).context("use", "stdout")?;
+                set_close_on_exec(&stdout).context("use", "stdout")?;
+                return Ok(Self { file: stdout.into(), path: "stdout".into(), fresh: false, invoker: None });
+            }
+        };
+        let open = || open(&path);
+        let opened = match invoker {
+            Some(invoker) => invoker.act(open),
+            None => open(),
+        };
+        let (file, fresh) = opened.context("open", format_args!("the trace file {}", path.display()))?;
+        Ok(Self { file, path, fresh, invoker })
+    }
+
+    /// What it is called in messages.
+    pub fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    /// The file, emptied for a new trace.
+    ///
+    /// # Errors
+    /// Where it cannot be emptied.
+    pub(super) fn begin(&mut self) -> io::Result<&File> {
+        self.fresh = false;
+        if self.is_regular() {
+            self.file.set_len(0)?;
+        }
+        Ok(&self.file)
+    }
+
+    /// Whether it has a length that can be set.
+    pub(super) fn is_regular(&self) -> bool {
+        self.path != Path::new("stdout") && self.file.metadata().is_ok_and(|found| found.is_file())
+    }
+
+    /// The file itself.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Whether the path still leads to the file that was opened.
+    fn is_in_place(&self) -> bool {
+        let id = |found: std::fs::Metadata| (found.dev(), found.ino());
+        let at_path = self.path.symlink_metadata().map(id).ok();
+        at_path.is_some() && at_path == self.file.metadata().map(id).ok()
+    }
+}
+
+impl Drop for TraceFile {
+    fn drop(&mut self) {
+        if !self.fresh {
+            return;
+        }
+        let remove = || if self.is_in_place() { std::fs::remove_file(&self.path) } else { Ok(()) };
+        let _ = match self.invoker {
+            Some(invoker) => invoker.act(remove),
+            None => remove(),
+        };
+    }
+}
+
+/// The file, and whether it is new. A trace holds what the program sent: nobody else may read a new one.
+fn open(path: &Path) -> io::Result<(File, bool)> {
+    let mut options = OpenOptions::new();
+    options.write(true).mode(0o600);
+    match options.clone().create_new(true).open(path) {
+        Ok(file) => Ok((file, true)),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            // A symbolic link that leads nowhere yet exists too, and is created through.
+            options.create(true).open(path).map(|file| (file, false))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn set_close_on_exec(fd: &std::os::fd::OwnedFd) -> nix::Result<()> {
+    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+    fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_new_file_is_private_and_goes_away_unused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x.pcap");
+        let file = TraceFile::open(&Outfile::Path(path.clone()), None).expect("opened");
+        assert_eq!(path.metadata().expect("there").mode() & 0o777, 0o600);
+        drop(file);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn an_old_trace_stays_until_a_new_one_begins() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x.pcap");
+        fs::write(&path, "old").expect("written");
+        let mut file = TraceFile::open(&Outfile::Path(path.clone()), None).expect("opened");
+        assert_eq!(fs::read(&path).expect("there"), b"old");
+        file.begin().expect("emptied");
+        drop(file);
+        assert_eq!(fs::read(&path).expect("there"), b"");
+    }
+
+    #[test]
+    fn what_took_its_place_is_not_removed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x.pcap");
+        let file = TraceFile::open(&Outfile::Path(path.clone()), None).expect("opened");
+        fs::remove_file(&path).expect("removed");
+        fs::write(&path, "other").expect("written");
+        drop(file);
+        assert_eq!(fs::read(&path).expect("there"), b"other");
+    }
+}

@@ -1,0 +1,240 @@
+//! The story of a trace.
+
+use std::{os::fd::AsFd, thread, time::Duration};
+
+use ipnet::IpNet;
+use nix::sys::prctl::set_child_subreaper;
+use tokio::{
+    runtime,
+    time::{Instant, MissedTickBehavior, interval, sleep},
+};
+
+use crate::{
+    capture::{KernelLog, Loaded, Settings, drain::Drain},
+    check::{self, Host},
+    config::{Config, Outfile, Words},
+    error::{Context, Error, Result},
+    host::{
+        Changes,
+        cgroup_leaf::Leaf,
+        forwarding,
+        journal::Change,
+        link::{self, Names},
+        nat, resolver,
+        route::{self, DEFAULT_MTU, Survey},
+    },
+    life::{Event, Life},
+    namespace::{
+        inside,
+        netns::Netns,
+        quiet,
+        subnet::{self, Subnet},
+        sysctls,
+    },
+    output::{
+        pcap::PcapWriter,
+        trace_file::{Invoker, TraceFile},
+    },
+    recording::Recording,
+    signals::Signals,
+    tracee::{self, Limits, Start},
+    words::{Voice, say},
+};
+
+/// How often the running count is renewed.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
+
+/// Traces a program from its first packet to the last of its tree. Returns the program's exit status.
+///
+/// # Errors
+/// Where the trace could not be made. The host is then as it was.
+pub fn program(config: &Config) -> Result<u8> {
+    let host = check::host(config)?;
+    let file = TraceFile::open(&config.outfile, Invoker::from_env())?;
+    let limits = Limits::note()?;
+    let signals = Signals::take_over()?;
+    set_child_subreaper(true).context("become", "the parent of orphans")?;
+
+    let netns = Netns::create()?;
+    let settings = settings(config);
+    let loading = thread::spawn(move || Loaded::load(settings));
+    let (changes, joined) = join(config, &host, &netns)?;
+    let loaded = loading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+
+    let runtime =
+        runtime::Builder::new_current_thread().enable_all().build().context("start", "an event loop")?;
+    let status = runtime.block_on(record(config, &host, file, limits, signals, &netns, &joined, loaded));
+    for error in changes.undo() {
+        say!("nsntrace: {error}");
+    }
+    status
+}
+
+/// What the namespace is joined to the host by.
+struct Joined {
+    names: Names,
+    subnet: Subnet,
+    interface: String,
+    leaf: Leaf,
+}
+
+/// Joins the namespace to the host: link, forwarding, routing, NAT, and a cgroup for who lives in it.
+fn join(config: &Config, host: &Host, netns: &Netns) -> Result<(Changes, Joined)> {
+    let voice = Voice::new(config.words);
+    let (mut changes, lock) = Changes::begin()?;
+    let id = changes.id();
+    let survey = route::survey()?;
+    let subnet = free_subnet(&survey)?;
+    let names = Names::of_this_process();
+    let uplinks = host.device.as_ref().map_or(&survey.uplinks[..], std::slice::from_ref);
+    let mtu = uplinks.first().map_or(DEFAULT_MTU, |uplink| uplink.mtu);
+    let leaf = Leaf::of(id, &host.cgroup);
+
+    changes.make(Change::Link { name: names.outer.clone() }, || {
+        link::create(&names, netns.as_fd(), &subnet, mtu, id)
+    })?;
+    inside::configure(netns, &names.inner, &subnet)?;
+    sysctls::carry_over(netns)?;
+    forwarding::allow(&names.outer)?;
+    for uplink in uplinks {
+        forward(&mut changes, &uplink.name, voice)?;
+    }
+    drop(lock);
+
+    if let Some(device) = &host.device {
+        let table = route::FIRST_TABLE + std::process::id();
+        let change = Change::Routing { link: names.outer.clone(), table };
+        changes.make(change, || route::only_by(&device.name, &names.outer, table))?;
+    }
+    let rules = nat::plan(&names.outer, &subnet, id);
+    changes.make(Change::Nat { rules: rules.clone() }, || nat::insert(&rules))?;
+    changes.make(Change::Cgroup { path: leaf.path().to_owned() }, || leaf.create())?;
+
+    let interface =
+        uplinks.first().or(survey.uplink6.as_ref()).map_or("any", |uplink| &uplink.name).to_owned();
+    Ok((changes, Joined { names, subnet, interface, leaf }))
+}
+
+/// Addresses that nothing on this host knows.
+fn free_subnet(survey: &Survey) -> Result<Subnet> {
+    let mut taken = survey.taken.clone();
+    taken.extend(resolver::name_servers().into_iter().map(IpNet::from));
+    subnet::free(&taken, |below| fastrand::u32(..below)).ok_or_else(|| {
+        Error::told("no private IPv4 addresses are left for the namespace: the host's routes cover them all")
+    })
+}
+
+/// Lets the host forward what comes in at an uplink, if it does not.
+fn forward(changes: &mut Changes, uplink: &str, voice: Voice) -> Result<()> {
+    let change = Change::Forwarding { device: uplink.to_owned() };
+    // Another run has switched it on: it must stay on until the last of us has ended.
+    if changes.others()?.iter().any(|other| other.contains(&change)) {
+        return changes.make(change, || Ok(()));
+    }
+    if forwarding::is_on(uplink)? {
+        return Ok(());
+    }
+    changes.make(change, || forwarding::switch_on(uplink))?;
+    voice.forwarding(uplink);
+    Ok(())
+}
+
+/// Attaches the capture, releases the program, and follows both to their end.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is used once, and together they are the state of a trace"
+)]
+async fn record(
+    config: &Config,
+    host: &Host,
+    file: TraceFile,
+    limits: Limits,
+    signals: Signals,
+    netns: &Netns,
+    joined: &Joined,
+    loaded: Loaded,
+) -> Result<u8> {
+    let voice = Voice::new(config.words);
+    let name = file.name();
+    let (capture, ring, log) = loaded.attach(netns.try_clone()?, &joined.names.inner)?;
+    if let Some(signal) = signals.pending_end() {
+        return Err(Error::Interrupted(signal as i32));
+    }
+    let program = config.program.to_string_lossy().into_owned();
+    voice.starting(&program, &joined.interface, joined.subnet.inside);
+    let pid = tracee::spawn(Start {
+        program: &config.program,
+        arguments: &config.arguments,
+        account: host.account.as_ref(),
+        netns,
+        door: joined.leaf.door()?,
+        dispositions: signals.dispositions(),
+        limits,
+        stdout_to_stderr: config.outfile == Outfile::Stdout,
+    })?;
+    let drain = Drain::start(ring, PcapWriter::new(file, config.snaplen), config.count.map(u64::from))?;
+    let mut recording = Recording::new(capture, drain, name, config.ring_bytes, voice);
+    let mut life = Life::new(program, pid, joined.leaf.clone(), signals.stream()?)?;
+
+    let status = follow(config, &mut life, &mut recording, log).await?;
+    quiet::wait(netns)?;
+    tokio::select! {
+        finished = recording.finish() => finished?,
+        () = life.asked_to_end() => say!("nsntrace: ended while packets were still being written to the trace"),
+    }
+    Ok(status)
+}
+
+/// Until the program's tree has ended; the capture may end before.
+async fn follow(
+    config: &Config,
+    life: &mut Life,
+    recording: &mut Recording,
+    log: Option<KernelLog>,
+) -> Result<u8> {
+    let started = Instant::now();
+    let mut ticks = interval(COUNT_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let counts = Voice::new(config.words).counts();
+    let mut timer = std::pin::pin!(until(config.duration));
+    let mut is_timed = config.duration.is_some();
+    let mut messages = std::pin::pin!(pass_on(log));
+    loop {
+        tokio::select! {
+            event = life.next() => match event? {
+                Event::Report => recording.report(),
+                Event::Ended(status) => return Ok(status),
+            },
+            ended = recording.ended_by_itself() => ended?,
+            () = &mut timer, if is_timed => {
+                is_timed = false;
+                Voice::new(config.words).detail(format_args!("the capture ends after {:?}", started.elapsed()));
+                recording.finish().await?;
+            }
+            _ = ticks.tick(), if counts => recording.count(),
+            () = &mut messages => {}
+        }
+    }
+}
+
+async fn until(duration: Option<Duration>) {
+    match duration {
+        Some(duration) => sleep(duration).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn pass_on(log: Option<KernelLog>) {
+    if let Some(log) = log {
+        log.pass_on().await;
+    }
+    std::future::pending().await
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        snaplen: config.snaplen,
+        ring_bytes: config.ring_bytes,
+        messages: config.words == Words::Verbose,
+    }
+}

@@ -1,0 +1,88 @@
+//! The eBPF object: built for the BPF target with the pinned stable toolchain, the same bytes wherever it is built.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    setup,
+    shell::{output, root, run},
+};
+
+/// The object that nsntrace embeds, in the repository.
+const COMMITTED: &str = "nsntrace/bpf/nsntrace.bpf.o";
+
+/// Builds the object and puts it into the repository.
+///
+/// # Errors
+/// Where it cannot be built.
+pub fn build() -> Result<()> {
+    let object = compile()?;
+    fs::copy(&object, COMMITTED).with_context(|| format!("cannot write {COMMITTED}"))?;
+    println!("{COMMITTED}: {} bytes", object.metadata()?.len());
+    Ok(())
+}
+
+/// Builds the object and compares it with the one in the repository.
+///
+/// # Errors
+/// Where it cannot be built, or is another one; says where the difference begins.
+pub fn check() -> Result<()> {
+    let built = fs::read(compile()?)?;
+    let committed = fs::read(COMMITTED).with_context(|| format!("cannot read {COMMITTED}"))?;
+    if built == committed {
+        return Ok(());
+    }
+    let first =
+        built.iter().zip(&committed).position(|(a, b)| a != b).unwrap_or(built.len().min(committed.len()));
+    bail!(
+        "{COMMITTED} is not what the source yields: {} bytes, and {} are built; they differ from byte {first} on. \
+         Run 'cargo xtask build-ebpf' and commit it",
+        committed.len(),
+        built.len()
+    )
+}
+
+fn compile() -> Result<PathBuf> {
+    let linker = setup::bpf_linker()?;
+    let target = root().join("target/ebpf");
+    let mut cargo = Command::new("cargo");
+    cargo.args([
+        "build",
+        "--quiet",
+        "--package",
+        "nsntrace-ebpf",
+        "--bin",
+        "nsntrace-ebpf",
+        "--features",
+        "program",
+    ]);
+    cargo.args([
+        "--profile",
+        "ebpf",
+        "--target",
+        "bpfel-unknown-none",
+        "-Z",
+        "build-std=core",
+        "--target-dir",
+    ]);
+    cargo.arg(&target);
+    // Core is built from source, which stable does for who asks like this; the toolchain is pinned.
+    cargo.env("RUSTC_BOOTSTRAP", "1");
+    cargo.env_remove("RUSTFLAGS").env("CARGO_ENCODED_RUSTFLAGS", flags(&linker)?);
+    run(&mut cargo)?;
+    Ok(target.join("bpfel-unknown-none/ebpf/nsntrace-ebpf"))
+}
+
+/// Paths are replaced, so that the object does not tell where it was built.
+fn flags(linker: &std::path::Path) -> Result<String> {
+    let sysroot = output(Command::new("rustc").args(["--print", "sysroot"]))?;
+    let home = std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| home + "/.cargo"))?;
+    Ok([
+        format!("-Clinker={}", linker.display()),
+        format!("--remap-path-prefix={}=/nsntrace", root().display()),
+        format!("--remap-path-prefix={home}/registry/src=/registry"),
+        format!("--remap-path-prefix={sysroot}=/rust"),
+    ]
+    .join("\x1f"))
+}

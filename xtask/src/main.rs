@@ -1,0 +1,74 @@
+//! `cargo xtask`: everything that is done with this workspace beyond `cargo build`.
+
+mod ebpf;
+mod setup;
+mod shell;
+mod test;
+
+use std::{ffi::OsString, os::unix::process::CommandExt, process::Command};
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+use shell::{is_root, root, run};
+
+/// Set up, build, run, test and measure nsntrace
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what is missing on this machine to build, run and test
+    Setup,
+    /// Build the eBPF object that is in the repository
+    BuildEbpf {
+        /// Change nothing; fail if the object is not what the source yields
+        #[arg(long)]
+        check: bool,
+    },
+    /// Set up, build, and run nsntrace with these arguments, as root
+    Run {
+        /// nsntrace's arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Set up and run every check and test
+    Test {
+        /// Run only tests whose names contain this
+        filter: Option<String>,
+    },
+}
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    std::env::set_current_dir(root()).context("cannot enter the workspace")?;
+    match cli.task {
+        Task::Setup => setup::for_tests(),
+        Task::BuildEbpf { check: false } => ebpf::build(),
+        Task::BuildEbpf { check: true } => ebpf::check(),
+        Task::Run { arguments } => run_nsntrace(&arguments),
+        Task::Test { filter } => test::all(filter.as_deref()),
+    }
+}
+
+fn run_nsntrace(arguments: &[OsString]) -> Result<()> {
+    setup::to_run()?;
+    run(Command::new("cargo").args(["build", "--release", "--package", "nsntrace"]))?;
+    let binary = root().join("target/release/nsntrace");
+    let mut command = if is_root() {
+        Command::new(&binary)
+    } else {
+        let mut sudo = Command::new("sudo");
+        sudo.arg(&binary);
+        sudo
+    };
+    // Where the user stands, so that relative file names mean what they say.
+    if let Some(folder) = std::env::var_os("PWD") {
+        command.current_dir(folder);
+    }
+    Err(command.args(arguments).exec()).with_context(|| format!("cannot run {}", binary.display()))
+}

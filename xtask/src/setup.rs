@@ -1,0 +1,110 @@
+//! What the machine must have: Debian's packages, and the tools that the eBPF object is built with.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use anyhow::{Result, bail};
+
+use crate::shell::{as_root, find, output, root, run};
+
+/// What nsntrace itself needs, as program and package.
+const TO_RUN: [(&str, &str); 2] = [("cc", "gcc"), ("iptables", "iptables")];
+
+/// What the tests judge it with and against.
+const TO_TEST: [(&str, &str); 22] = [
+    ("ip", "iproute2"),
+    ("nft", "nftables"),
+    ("nsenter", "util-linux"),
+    ("ping", "iputils-ping"),
+    ("tcpdump", "tcpdump"),
+    ("tshark", "tshark"),
+    ("capinfos", "wireshark-common"),
+    ("curl", "curl"),
+    ("dig", "dnsutils"),
+    ("dnsmasq", "dnsmasq-base"),
+    ("iperf3", "iperf3"),
+    ("nc", "netcat-openbsd"),
+    ("python3", "python3"),
+    ("strace", "strace"),
+    ("setpriv", "util-linux"),
+    ("sysctl", "procps"),
+    ("script", "bsdutils"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("busybox", "busybox-static"),
+    ("depmod", "kmod"),
+    ("dpkg", "dpkg"),
+    ("git", "git"),
+];
+
+/// The linker for the BPF target. It borrows the LLVM of the toolchain, so the two belong together.
+const BPF_LINKER: &str = "0.10.0";
+
+/// Installs what is missing to build and run.
+///
+/// # Errors
+/// Where a package cannot be installed.
+pub fn to_run() -> Result<()> {
+    packages(&TO_RUN)
+}
+
+/// Installs what is missing to run every check and test.
+///
+/// # Errors
+/// Where a package or a tool cannot be installed.
+pub fn for_tests() -> Result<()> {
+    packages(&[&TO_RUN[..], &TO_TEST[..]].concat())?;
+    components()?;
+    bpf_linker().map(|_| ())
+}
+
+fn packages(wanted: &[(&str, &str)]) -> Result<()> {
+    let mut missing: Vec<_> =
+        wanted.iter().filter(|(program, _)| find(program).is_none()).map(|(_, package)| *package).collect();
+    missing.dedup();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if find("apt-get").is_none() {
+        bail!("install what is missing with your package manager; Debian's names are: {}", missing.join(" "));
+    }
+    println!("setup: installing {}", missing.join(" "));
+    run(as_root("apt-get").args(["-qq", "update"]))?;
+    let mut install = as_root("env");
+    install.args([
+        "DEBIAN_FRONTEND=noninteractive",
+        "apt-get",
+        "-qq",
+        "install",
+        "--yes",
+        "--no-install-recommends",
+    ]);
+    run(install.args(&missing))
+}
+
+/// The source of core, which is built for the BPF target; the rest comes with rust-toolchain.toml.
+fn components() -> Result<()> {
+    let sysroot = PathBuf::from(output(Command::new("rustc").args(["--print", "sysroot"]))?);
+    if sysroot.join("lib/rustlib/src/rust/library/core").exists() {
+        return Ok(());
+    }
+    println!("setup: adding rust-src to the toolchain");
+    run(Command::new("rustup").args(["component", "add", "rust-src"]))
+}
+
+/// The path of the linker, which is installed into the target folder if it is not there.
+///
+/// # Errors
+/// Where it cannot be built.
+pub fn bpf_linker() -> Result<PathBuf> {
+    let folder = root().join("target/tools");
+    let linker = folder.join("bin/bpf-linker");
+    if !linker.exists() {
+        println!("setup: building bpf-linker {BPF_LINKER}");
+        let mut install = Command::new("cargo");
+        install.args(["install", "--quiet", "--locked", "bpf-linker", "--version", BPF_LINKER]);
+        run(install.arg("--root").arg(&folder).arg("--target-dir").arg(folder.join("build")))?;
+        // It is needed once, and takes half a gigabyte.
+        fs::remove_dir_all(folder.join("build"))?;
+    }
+    components()?;
+    Ok(linker)
+}

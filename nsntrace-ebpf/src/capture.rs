@@ -1,32 +1,44 @@
 //! From a packet to a record: what is noted of it, and the books.
 
-use aya_ebpf::{bindings::__sk_buff, helpers::bpf_ktime_get_boot_ns, programs::TcContext};
+use aya_ebpf::{
+    bindings::__sk_buff,
+    helpers::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns},
+    programs::TcContext,
+};
 use aya_log_ebpf::warn;
 use nsntrace_ebpf::{RecordHeader, linktype};
 
-use crate::{COUNTERS, SNAPLEN, ring};
+use crate::{PROCESSORS, SNAPLEN, ring, stage};
 
-/// Copies the packet into the ring buffer, or counts it as dropped.
+/// Sends the packet to user space, or counts it as dropped.
 #[inline(always)]
 pub fn capture(ctx: &TcContext, direction: u8) {
-    let Some(counters) = COUNTERS.get_ptr_mut(0) else { return };
-    // SAFETY: the element is this CPU's own, and programs on one CPU do not interrupt each other here.
-    let counters = unsafe { &mut *counters };
+    // SAFETY: it has no precondition.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    let Some(processor) = PROCESSORS.get_ptr_mut(cpu) else { return };
     let skb = ctx.skb.skb;
     let header = describe(skb, direction);
 
-    counters.seen += 1;
-    if ring::put(skb, &header) {
-        counters.captured += 1;
-        counters.cut += u64::from(header.cap_len < header.wire_len);
-    } else {
-        if counters.dropped == 0 {
+    // SAFETY: the element is this CPU's own, and TC programs on one CPU do not interrupt each other.
+    unsafe {
+        (*processor).counters.seen += 1;
+        let is_taken = if stage::is_open(processor, &header) {
+            stage::put(processor, skb, &header, cpu)
+        } else {
+            ring::put(skb, &header)
+        };
+        if is_taken {
+            (*processor).counters.captured += 1;
+            (*processor).counters.cut += u64::from(header.cap_len < header.wire_len);
+            return;
+        }
+        if (*processor).counters.dropped == 0 {
             warn!(
                 ctx,
-                "ring buffer full: this processor drops its first packet, {} bytes long", header.wire_len
+                "ring buffer full: processor {} drops its first packet, {} bytes long", cpu, header.wire_len
             );
         }
-        counters.dropped += 1;
+        (*processor).counters.dropped += 1;
     }
 }
 

@@ -6,8 +6,8 @@
 pub mod names {
     /// The ring buffer of captured packets.
     pub const RING: &str = "RING";
-    /// The per-CPU array whose only element is [`Counters`](crate::Counters).
-    pub const COUNTERS: &str = "COUNTERS";
+    /// The array with a [`Processor`](crate::Processor) for each possible CPU, which user space maps.
+    pub const PROCESSORS: &str = "PROCESSORS";
     /// The `u32` global with the snapshot length in bytes.
     pub const SNAPLEN: &str = "SNAPLEN";
     /// The TC program for packets that come in at the interface.
@@ -70,10 +70,57 @@ impl RecordHeader {
 pub struct Counters {
     /// Packets that passed the hook.
     pub seen: u64,
-    /// Packets put into the ring buffer.
+    /// Packets that user space gets, by the ring buffer or by the stage.
     pub captured: u64,
     /// Packets lost because the ring buffer was full.
     pub dropped: u64,
     /// Captured packets of which the snapshot length kept only a part.
     pub cut: u64,
 }
+
+/// What a CPU has for itself: it alone writes here, but for `asleep`.
+#[repr(C)]
+pub struct Processor {
+    /// The CPU's books.
+    pub counters: Counters,
+    /// Not 0 while user space waits for the ring buffer to wake it: packets are not staged then.
+    pub asleep: u64,
+    /// Small packets on their way to the ring buffer.
+    pub stage: Stage,
+}
+
+/// Small packets are gathered and go through the ring buffer together, since each passage has its price.
+///
+/// User space reads a stage where it lies too, so a packet waits for no other. The kernel side appends a record, then
+/// raises `used`; it puts the whole stage into the ring buffer, then sets `used` to 0, then raises `generation`. So
+/// whoever finds the same generation before and after a look has seen whole records, and knows which of them will come
+/// by the ring buffer as well. What stands in the ring buffer is the same structure up to `used`.
+#[repr(C)]
+pub struct Stage {
+    /// 0, where a record has its time: by that the two are told apart in the ring buffer.
+    pub zero: u64,
+    /// How often the stage went through the ring buffer.
+    pub generation: u64,
+    /// Bytes of `records` in use.
+    pub used: u64,
+    /// The CPU's number.
+    pub cpu: u64,
+    /// Records, each a [`RecordHeader`] with its packet, padded to [`ALIGN`].
+    pub records: [u8; STAGE_BYTES],
+}
+
+impl Stage {
+    /// Bytes before the records.
+    pub const HEADER: usize = size_of::<Self>() - STAGE_BYTES;
+}
+
+/// Records lie at multiples of so many bytes.
+pub const ALIGN: usize = 8;
+
+/// Packets up to this length in bytes are staged. Longer ones cost more to copy twice than they save.
+pub const STAGED_PACKET: usize = 256;
+
+/// Room for records in a stage, such that a [`Processor`] takes two pages of 4 KiB.
+pub const STAGE_BYTES: usize = 8192 - size_of::<Counters>() - 5 * size_of::<u64>();
+
+const _: () = assert!(size_of::<Processor>() == 8192);

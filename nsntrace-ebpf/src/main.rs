@@ -5,22 +5,24 @@
 
 mod capture;
 mod ring;
+mod stage;
 
 use aya_ebpf::{
     Global,
-    bindings::TC_ACT_UNSPEC,
+    bindings::{BPF_F_MMAPABLE, TC_ACT_UNSPEC},
     macros::{classifier, map},
-    maps::{PerCpuArray, RingBuf},
+    maps::{Array, RingBuf},
     programs::TcContext,
 };
-use nsntrace_ebpf::{Counters, MAX_SNAPLEN, direction};
+use nsntrace_ebpf::{MAX_SNAPLEN, Processor, direction};
 
 /// User space sets the size.
 #[map]
 static RING: RingBuf = RingBuf::with_byte_size(32 << 20, 0);
 
+/// User space sets the number of elements.
 #[map]
-static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
+static PROCESSORS: Array<Processor> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// User space sets it before the programs are loaded, so that the verifier drops what cannot happen.
 #[unsafe(no_mangle)]

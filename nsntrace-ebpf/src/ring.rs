@@ -17,7 +17,6 @@ use crate::RING;
 #[inline(always)]
 pub fn put(skb: *const __sk_buff, header: &RecordHeader) -> bool {
     match header.cap_len {
-        ..=64 => put_in::<64>(skb, header),
         ..=128 => put_in::<128>(skb, header),
         ..=256 => put_in::<256>(skb, header),
         ..=512 => put_in::<512>(skb, header),
@@ -48,7 +47,7 @@ fn put_in<const CLASS: usize>(skb: *const __sk_buff, header: &RecordHeader) -> b
         }
         record.cast::<RecordHeader>().write(*header);
         let packet = record.byte_add(RecordHeader::SIZE);
-        let len = bounded(header.cap_len);
+        let len = bounded(header.cap_len, MAX_SNAPLEN as usize);
         if len > CLASS as u64 || bpf_skb_load_bytes(skb.cast(), 0, packet, len as u32) != 0 {
             bpf_ringbuf_discard(record, 0);
             return false;
@@ -58,16 +57,16 @@ fn put_in<const CLASS: usize>(skb: *const __sk_buff, header: &RecordHeader) -> b
     true
 }
 
-/// The same number, for a verifier that does not believe that it is neither 0 nor too large.
+/// The same number, for a verifier that does not believe that it is neither 0 nor above `most`, a power of two.
 ///
 /// Verifiers before 6.12 must see both bounds in the arithmetic. The optimiser knows them and would take it out, so
 /// it is not shown what happens to the number in between.
 #[inline(always)]
-fn bounded(len: u32) -> u64 {
+pub fn bounded(len: u32, most: usize) -> u64 {
     let mut below = u64::from(len).wrapping_sub(1);
     // SAFETY: no instruction at all.
     unsafe { asm!("/* {0} */", inout(reg) below, options(nomem, nostack, preserves_flags)) };
-    let mut bounded = (below & u64::from(MAX_SNAPLEN - 1)) + 1;
+    let mut bounded = (below & (most as u64 - 1)) + 1;
     // SAFETY: as above.
     unsafe { asm!("/* {0} */", inout(reg) bounded, options(nomem, nostack, preserves_flags)) };
     bounded

@@ -1,16 +1,21 @@
 //! From the kernel's hook to the trace file: load, attach, drain, count.
 
+mod batch;
 mod clock;
 pub mod drain;
 mod kernel_log;
+mod mapping;
+mod processors;
 mod ring;
 mod stats;
 
+use std::sync::Arc;
+
 use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
-    maps::Map,
+    maps::{Map, MapData},
     programs::{SchedClassifier, TcAttachType, tc},
-    util::KernelVersion,
+    util::{KernelVersion, nr_cpus},
 };
 use nsntrace_ebpf::names;
 
@@ -21,8 +26,8 @@ use crate::{
     error::{Context, Error, Result},
     namespace::netns::Netns,
 };
+use processors::Processors;
 use ring::Ring;
-use stats::CounterMap;
 
 /// The kernel side; `cargo xtask build-ebpf` makes it.
 static OBJECT: &[u8] = include_bytes_aligned!("../bpf/nsntrace.bpf.o");
@@ -45,15 +50,21 @@ pub struct Settings {
 pub struct Loaded {
     ebpf: Ebpf,
     ring: Ring,
-    counters: CounterMap,
+    processors: Arc<Processors>,
     log: Option<KernelLog>,
+}
+
+/// Where the packets of a capture come out.
+pub struct Packets {
+    ring: Ring,
+    processors: Arc<Processors>,
 }
 
 /// A capture on an interface. Dropped, it is detached.
 pub struct Capture {
     netns: Netns,
     ebpf: Option<Ebpf>,
-    counters: CounterMap,
+    processors: Arc<Processors>,
 }
 
 impl Loaded {
@@ -63,30 +74,32 @@ impl Loaded {
     /// Where the kernel refuses one of them; the verifier's words are told in one line.
     pub fn load(settings: Settings) -> Result<Self> {
         let level = if settings.messages { aya_log::Level::Trace as u8 } else { 0 };
+        let cpus = nr_cpus().map_err(|(_, error)| error).context("count", "the processors")?;
         let mut loader = EbpfLoader::new();
         loader
             .override_global(names::SNAPLEN, &settings.snaplen, true)
             .override_global(aya_log::LEVEL, &level, true)
-            .map_max_entries(names::RING, settings.ring_bytes);
+            .map_max_entries(names::RING, settings.ring_bytes)
+            .map_max_entries(names::PROCESSORS, u32::try_from(cpus).context("count", "the processors")?);
         let mut ebpf = loader.load(OBJECT).context("load", "the capture program")?;
         for name in [names::TC_INGRESS, names::TC_EGRESS] {
             program(&mut ebpf, name)?.load().context("load", format_args!("the capture program {name}"))?;
         }
-        let ring = ring(&mut ebpf, settings.ring_bytes)?;
-        let counters = counters(&mut ebpf)?;
+        let ring = Ring::map(take(&mut ebpf, names::RING)?, settings.ring_bytes)?;
+        let processors = Arc::new(Processors::map(take(&mut ebpf, names::PROCESSORS)?, cpus)?);
         let log = settings.messages.then(|| KernelLog::new(&mut ebpf)).transpose()?;
-        Ok(Self { ebpf, ring, counters, log })
+        Ok(Self { ebpf, ring, processors, log })
     }
 
     /// Attaches to both directions of an interface in a namespace. Packets go into the ring from here on.
     ///
     /// # Errors
     /// Where the kernel refuses it.
-    pub fn attach(self, netns: Netns, interface: &str) -> Result<(Capture, Ring, Option<KernelLog>)> {
-        let Self { ebpf, ring, counters, log } = self;
-        let mut capture = Capture { netns, ebpf: Some(ebpf), counters };
+    pub fn attach(self, netns: Netns, interface: &str) -> Result<(Capture, Packets, Option<KernelLog>)> {
+        let Self { ebpf, ring, processors, log } = self;
+        let mut capture = Capture { netns, ebpf: Some(ebpf), processors: Arc::clone(&processors) };
         capture.attach(interface)?;
-        Ok((capture, ring, log))
+        Ok((capture, Packets { ring, processors }, log))
     }
 }
 
@@ -124,11 +137,8 @@ impl Capture {
     }
 
     /// What the kernel side has counted.
-    ///
-    /// # Errors
-    /// Where the counters cannot be read.
-    pub fn stats(&self) -> Result<Stats> {
-        self.counters.read()
+    pub fn stats(&self) -> Stats {
+        self.processors.stats()
     }
 }
 
@@ -143,15 +153,11 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier
     program.try_into().context("use", format_args!("the capture program {name}"))
 }
 
-fn ring(ebpf: &mut Ebpf, bytes: u32) -> Result<Ring> {
-    let map = ebpf.take_map(names::RING).ok_or_else(|| missing(names::RING))?;
-    let Map::RingBuf(map) = map else { return Err(missing(names::RING)) };
-    Ring::map(map, bytes)
-}
-
-fn counters(ebpf: &mut Ebpf) -> Result<CounterMap> {
-    let map = ebpf.take_map(names::COUNTERS).ok_or_else(|| missing(names::COUNTERS))?;
-    CounterMap::new(map)
+fn take(ebpf: &mut Ebpf, name: &str) -> Result<MapData> {
+    match ebpf.take_map(name) {
+        Some(Map::RingBuf(map) | Map::Array(map)) => Ok(map),
+        _ => Err(missing(name)),
+    }
 }
 
 fn missing(name: &str) -> Error {

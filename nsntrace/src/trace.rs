@@ -156,7 +156,7 @@ async fn record(
 ) -> Result<u8> {
     let voice = Voice::new(config.words);
     let name = file.name();
-    let (capture, ring, log) = loaded.attach(netns.try_clone()?, &joined.names.inner)?;
+    let (capture, packets, log) = loaded.attach(netns.try_clone()?, &joined.names.inner)?;
     if let Some(signal) = signals.pending_end() {
         return Err(Error::Interrupted(signal as i32));
     }
@@ -172,7 +172,7 @@ async fn record(
         limits,
         stdout_to_stderr: config.outfile == Outfile::Stdout,
     })?;
-    let drain = Drain::start(ring, PcapWriter::new(file, config.snaplen), config.count.map(u64::from))?;
+    let drain = Drain::start(packets, PcapWriter::new(file, config.snaplen), config.count.map(u64::from))?;
     let mut recording = Recording::new(capture, drain, name, config.ring_bytes, voice);
     let mut life = Life::new(program, pid, joined.leaf.clone(), signals.stream()?)?;
 

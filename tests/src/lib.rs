@@ -1,1 +1,31 @@
-//! x
+//! The lab: a fake host and a fake internet, made of namespaces, in which `nsntrace` is tried.
+//!
+//! ```text
+//!   fake host                                fake internet
+//!   eth1 10.99.0.1/24 ───────────────────── inet0 10.99.0.2/24
+//!   default via 10.99.0.2                    lo 203.0.113.7/32, where the servers are
+//! ```
+//!
+//! Each test makes a [`Lab`] of its own, so tests run in parallel. Both sides have their own network and mount
+//! namespaces; what runs in them runs in a cgroup of the lab. Nothing of the real host is changed except for
+//! that cgroup, and dropping the lab ends every process in it.
+
+mod cgroup;
+mod job;
+mod lab;
+mod server;
+mod snapshot;
+mod space;
+mod terminal;
+mod trace;
+mod wait;
+mod words;
+
+pub use cgroup::{Cgroup, own_cgroup};
+pub use job::{Done, Job, Running};
+pub use lab::{HOST_ADDRESS, HOST_DEVICE, INTERNET_DEVICE, Lab, SERVER_ADDRESS, nsntrace_binary, why_no_lab};
+pub use server::{Server, Web};
+pub use snapshot::Snapshot;
+pub use terminal::Terminal;
+pub use trace::{Packet, Trace};
+pub use wait::{SOON, until};

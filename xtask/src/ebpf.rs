@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     setup,
-    shell::{output, root, run},
+    shell::{root, run, stdout},
 };
 
 /// The object that nsntrace embeds, in the repository.
@@ -76,13 +76,13 @@ fn compile() -> Result<PathBuf> {
 
 /// Paths are replaced, so that the object does not tell where it was built.
 fn flags(linker: &std::path::Path) -> Result<String> {
-    let sysroot = output(Command::new("rustc").args(["--print", "sysroot"]))?;
+    let sysroot = stdout(Command::new("rustc").args(["--print", "sysroot"]))?;
     let home = std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| home + "/.cargo"))?;
     Ok([
         format!("-Clinker={}", linker.display()),
         format!("--remap-path-prefix={}=/nsntrace", root().display()),
         format!("--remap-path-prefix={home}/registry/src=/registry"),
-        format!("--remap-path-prefix={sysroot}=/rust"),
+        format!("--remap-path-prefix={}=/rust", sysroot.trim_end()),
     ]
     .join("\x1f"))
 }

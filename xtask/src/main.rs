@@ -4,6 +4,7 @@ mod ebpf;
 mod setup;
 mod shell;
 mod test;
+mod vm;
 
 use std::{ffi::OsString, os::unix::process::CommandExt, process::Command};
 
@@ -36,6 +37,14 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Trace a download under older kernels, Debian's own, in a virtual machine
+    Vm {
+        /// Which: 5.10, 6.1, 6.12 [default: all]
+        versions: Vec<String>,
+        /// Run the end-to-end tests whose names contain this instead
+        #[arg(long, value_name = "FILTER")]
+        tests: Option<String>,
+    },
     /// Set up and run every check and test
     Test {
         /// Run only tests whose names contain this
@@ -51,6 +60,7 @@ fn main() -> Result<()> {
         Task::BuildEbpf { check: false } => ebpf::build(),
         Task::BuildEbpf { check: true } => ebpf::check(),
         Task::Run { arguments } => run_nsntrace(&arguments),
+        Task::Vm { versions, tests } => test::under_kernels(&versions, tests.as_deref()),
         Task::Test { filter } => test::all(filter.as_deref()),
     }
 }

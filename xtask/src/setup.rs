@@ -4,13 +4,13 @@ use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Result, bail};
 
-use crate::shell::{as_root, find, output, root, run};
+use crate::shell::{as_root, find, root, run, stdout};
 
 /// What nsntrace itself needs, as program and package.
 const TO_RUN: [(&str, &str); 2] = [("cc", "gcc"), ("iptables", "iptables")];
 
 /// What the tests judge it with and against.
-const TO_TEST: [(&str, &str); 22] = [
+const TO_TEST: [(&str, &str); 21] = [
     ("ip", "iproute2"),
     ("nft", "nftables"),
     ("nsenter", "util-linux"),
@@ -30,7 +30,6 @@ const TO_TEST: [(&str, &str); 22] = [
     ("script", "bsdutils"),
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("busybox", "busybox-static"),
-    ("depmod", "kmod"),
     ("dpkg", "dpkg"),
     ("git", "git"),
 ];
@@ -82,7 +81,7 @@ fn packages(wanted: &[(&str, &str)]) -> Result<()> {
 
 /// The source of core, which is built for the BPF target; the rest comes with rust-toolchain.toml.
 fn components() -> Result<()> {
-    let sysroot = PathBuf::from(output(Command::new("rustc").args(["--print", "sysroot"]))?);
+    let sysroot = PathBuf::from(stdout(Command::new("rustc").args(["--print", "sysroot"]))?.trim_end());
     if sysroot.join("lib/rustlib/src/rust/library/core").exists() {
         return Ok(());
     }

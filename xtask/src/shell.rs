@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
 };
 
 use anyhow::{Context, Result, bail};
@@ -24,17 +24,36 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// What a command prints on stdout, without the line's end.
+/// Runs a command with nothing on its standard input and keeps what it prints, whatever its status.
 ///
 /// # Errors
-/// Where it cannot be run or fails.
-pub fn output(command: &mut Command) -> Result<String> {
-    let output = command.stderr(Stdio::inherit()).output();
-    let output = output.with_context(|| format!("cannot run {}", name(command)))?;
+/// Where it cannot be run.
+pub fn output(command: &mut Command) -> Result<Output> {
+    command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {}", name(command)))
+}
+
+/// What a command prints on stdout.
+///
+/// # Errors
+/// Where it cannot be run, or fails: with its last words.
+pub fn stdout(command: &mut Command) -> Result<String> {
+    let output = output(command)?;
     if !output.status.success() {
-        bail!("{} failed: {}", line(command), output.status);
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        bail!("{} failed: {}: {}", line(command), output.status, complaint.trim_end());
     }
-    Ok(String::from_utf8(output.stdout)?.trim_end().to_owned())
+    String::from_utf8(output.stdout).with_context(|| format!("{} printed no UTF-8", name(command)))
+}
+
+/// A path as one word of a shell.
+pub fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
+}
+
+/// The last `count` lines of a text.
+pub fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
 }
 
 /// The program of that name in PATH, or in the folders of system programs that a user's PATH may lack.
@@ -67,4 +86,20 @@ fn name(command: &Command) -> String {
 fn line(command: &Command) -> String {
     let words = command.get_args().map(|word| word.to_string_lossy().into_owned());
     [name(command)].into_iter().chain(words).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_apostrophe_survives_the_shell() {
+        assert_eq!(quoted("it's".as_ref()), r"'it'\''s'");
+    }
+
+    #[test]
+    fn few_lines_are_all_last_lines() {
+        assert_eq!(last_lines("a\nb", 5), "a\nb");
+        assert_eq!(last_lines("a\nb\nc", 2), "b\nc");
+    }
 }

@@ -4,20 +4,18 @@
 //! back together: one store to a cache line that the producers read, instead of one a packet.
 
 use std::{
-    num::NonZeroUsize,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
-    ptr::NonNull,
+    os::fd::{AsFd, BorrowedFd},
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
 use aya::maps::MapData;
 use nix::{
-    sys::mman::{MapFlags, ProtFlags, mmap, munmap},
+    sys::mman::ProtFlags,
     unistd::{SysconfVar, sysconf},
 };
-use nsntrace_ebpf::RecordHeader;
 
-use crate::error::{Context, Result};
+use super::mapping::Mapping;
+use crate::error::Result;
 
 /// Set in a record's length until its producer has committed it.
 const BUSY: u32 = 1 << 31;
@@ -39,31 +37,13 @@ pub struct Ring {
 }
 
 /// A committed record.
-#[derive(Clone, Copy, Debug)]
-pub struct Record {
-    /// Its header.
-    pub header: RecordHeader,
-    /// Where the packet begins, as an offset of the data area.
-    packet: usize,
-    /// The position after it.
-    pub end: u64,
+#[derive(Clone, Copy)]
+pub struct Record<'a> {
+    /// Its position.
+    pub position: u64,
+    /// What the kernel side has put into it.
+    pub data: &'a [u8],
 }
-
-impl Record {
-    /// A committed record whose packet begins at offset `packet` of the data area, and that ends before position `end`.
-    pub fn at(header: RecordHeader, packet: usize, end: u64) -> Self {
-        Self { header, packet, end }
-    }
-}
-
-/// Memory that is unmapped when it goes out of scope.
-struct Mapping {
-    start: NonNull<u8>,
-    length: NonZeroUsize,
-}
-
-// SAFETY: the memory belongs to no thread; what producers change in it is read by atomic loads.
-unsafe impl Send for Mapping {}
 
 impl Ring {
     /// Maps the ring buffer behind a map whose data area has `size` bytes.
@@ -97,24 +77,32 @@ impl Ring {
         self.consumer_cell().store(position, Ordering::SeqCst);
     }
 
-    /// The bytes of the record's packet.
-    pub fn packet(&self, record: &Record) -> &[u8] {
-        // SAFETY: `records` has checked that header and packet lie within the record, and `release` needs the ring
-        // for itself, so the kernel does not write here while the slice lives.
-        unsafe {
-            let start = self.data(record.packet);
-            std::slice::from_raw_parts(start, record.header.cap_len as usize)
-        }
+    /// Bytes of a committed record that is not released, from [`Ring::place`] on.
+    pub fn bytes(&self, place: usize, length: usize) -> &[u8] {
+        assert!(place + length <= 2 * self.size);
+        // SAFETY: within the data area, which stands twice in memory so that no record is in two pieces. The kernel
+        // writes no committed record, and to release it takes the ring for itself.
+        unsafe { std::slice::from_raw_parts(self.data(place), length) }
+    }
+
+    /// Where a record's data is, as an offset for [`Ring::bytes`].
+    pub fn place(&self, position: u64) -> usize {
+        self.offset(position) + PREFIX
+    }
+
+    /// Whether there is no record that is not released.
+    pub fn is_empty(&self) -> bool {
+        self.position() == self.producer_position()
     }
 
     fn consumer_cell(&self) -> &AtomicU64 {
         // SAFETY: the first eight bytes of the page, aligned, mapped as long as self.
-        unsafe { self.consumer.start.cast().as_ref() }
+        unsafe { AtomicU64::from_ptr(self.consumer.at(0).cast()) }
     }
 
     fn producer_position(&self) -> u64 {
-        // SAFETY: as above.
-        let cell: &AtomicU64 = unsafe { self.producer.start.cast().as_ref() };
+        // SAFETY: as above, and only read.
+        let cell = unsafe { AtomicU64::from_ptr(self.producer.at(0).cast()) };
         cell.load(Ordering::SeqCst)
     }
 
@@ -124,16 +112,9 @@ impl Ring {
         position as usize & (self.size - 1)
     }
 
-    /// A place in the data area. `offset` is below twice its size.
+    /// A place in the data area, which is mapped twice. `offset` is below twice its size.
     fn data(&self, offset: usize) -> *const u8 {
-        // SAFETY: within the mapping of one page and twice the size.
-        unsafe { self.producer.start.as_ptr().add(self.page + offset) }
-    }
-}
-
-impl AsRawFd for Ring {
-    fn as_raw_fd(&self) -> RawFd {
-        self.map.fd().as_fd().as_raw_fd()
+        self.producer.at(self.page + offset)
     }
 }
 
@@ -150,22 +131,23 @@ pub struct Records<'a> {
     end: u64,
 }
 
-impl Iterator for Records<'_> {
-    type Item = Record;
+impl<'a> Iterator for Records<'a> {
+    type Item = Record<'a>;
 
-    fn next(&mut self) -> Option<Record> {
+    fn next(&mut self) -> Option<Record<'a>> {
         while self.position < self.end {
-            let offset = self.ring.offset(self.position);
+            let position = self.position;
+            let prefix = self.ring.data(self.ring.offset(position)).cast_mut();
             // SAFETY: records are eight bytes aligned, and the kernel has written a length before it moved the
             // producer's position beyond it.
-            let length = unsafe { (*self.ring.data(offset).cast::<AtomicU32>()).load(Ordering::Acquire) };
+            let length = unsafe { AtomicU32::from_ptr(prefix.cast()) }.load(Ordering::Acquire);
             if length & BUSY != 0 {
                 return None;
             }
-            let bytes = length & !DISCARDED;
-            self.position += (u64::from(bytes) + PREFIX as u64).next_multiple_of(8);
+            let bytes = (length & !DISCARDED) as usize;
+            self.position += (bytes + PREFIX).next_multiple_of(8) as u64;
             if length & DISCARDED == 0 {
-                return Some(self.record(offset + PREFIX, bytes as usize));
+                return Some(Record { position, data: self.ring.bytes(self.ring.place(position), bytes) });
             }
         }
         None
@@ -176,30 +158,5 @@ impl Records<'_> {
     /// The position after what was looked at, records included that their producers have withdrawn.
     pub fn position(&self) -> u64 {
         self.position
-    }
-
-    fn record(&self, offset: usize, bytes: usize) -> Record {
-        assert!(bytes >= RecordHeader::SIZE, "a record of {bytes} bytes");
-        // SAFETY: the record is committed, aligned to eight bytes, and long enough for the header.
-        let header = unsafe { self.ring.data(offset).cast::<RecordHeader>().read() };
-        assert!(header.cap_len as usize <= bytes - RecordHeader::SIZE, "a packet larger than its record");
-        Record::at(header, offset + RecordHeader::SIZE, self.position)
-    }
-}
-
-impl Mapping {
-    fn new(fd: BorrowedFd<'_>, offset: usize, length: usize, protection: ProtFlags) -> Result<Self> {
-        let length = NonZeroUsize::new(length).ok_or(nix::Error::EINVAL).context("map", "the ring buffer")?;
-        // SAFETY: a new mapping at a place that the kernel chooses.
-        let start =
-            unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, fd, offset as libc::off_t) };
-        Ok(Self { start: start.context("map", "the ring buffer")?.cast(), length })
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: mapped by new, and nothing refers to it any more.
-        let _ = unsafe { munmap(self.start.cast(), self.length.get()) };
     }
 }

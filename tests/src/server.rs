@@ -1,0 +1,113 @@
+//! Real servers in the fake internet.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+
+use crate::{Lab, Running, SERVER_ADDRESS, SOON, until};
+
+/// A server that listens. It is ended when this is dropped.
+#[derive(Debug)]
+pub struct Server {
+    /// The process.
+    pub process: Running,
+}
+
+/// A web server with one file of 3 MB, `data.bin`.
+#[derive(Debug)]
+pub struct Web {
+    /// Where the file is.
+    pub url: String,
+    /// What is in it: no two parts are alike.
+    pub body: Vec<u8>,
+    server: Server,
+}
+
+impl Web {
+    /// Its log, a line a request that begins with the address of who asked.
+    pub fn log(&self) -> Result<String> {
+        self.server.process.stderr()
+    }
+}
+
+const UDP_ECHO: &str = "
+import socket, sys
+echo = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+echo.bind((sys.argv[1], int(sys.argv[2])))
+while True:
+    data, sender = echo.recvfrom(65535)
+    echo.sendto(data, sender)
+";
+
+/// Never reads: what its buffer does not hold, the kernel drops, and no ICMP error comes back.
+const UDP_SINK: &str = "
+import signal, socket, sys
+sink = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sink.bind((sys.argv[1], int(sys.argv[2])))
+signal.pause()
+";
+
+impl Lab {
+    /// Starts a web server on port 80.
+    pub fn web(&self) -> Result<Web> {
+        let body = noise(3_000_000);
+        let job = self.internet(["python3", "-m", "http.server", "--bind", SERVER_ADDRESS, "80"])?;
+        fs::write(job.dir().join("data.bin"), &body)?;
+        let server = Server { process: job.spawn()? };
+        self.wait_for_port(80)?;
+        Ok(Web { url: format!("http://{SERVER_ADDRESS}/data.bin"), body, server })
+    }
+
+    /// Starts a server that sends every datagram back.
+    pub fn udp_echo(&self, port: u16) -> Result<Server> {
+        self.serve(port, &["python3", "-c", UDP_ECHO, SERVER_ADDRESS, &port.to_string()])
+    }
+
+    /// Starts a server that takes datagrams and never answers.
+    pub fn udp_sink(&self, port: u16) -> Result<Server> {
+        self.serve(port, &["python3", "-c", UDP_SINK, SERVER_ADDRESS, &port.to_string()])
+    }
+
+    /// Starts a name server that knows `www.example.test`, at the servers' address, and nothing else.
+    pub fn name_server(&self) -> Result<Server> {
+        let record = format!("--host-record=www.example.test,{SERVER_ADDRESS}");
+        let listen = format!("--listen-address={SERVER_ADDRESS}");
+        let fixed =
+            ["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--pid-file"];
+        let words =
+            [&["dnsmasq"], &fixed[..], &["--bind-interfaces", "--user=root", &listen, &record]].concat();
+        self.serve(53, &words)
+    }
+
+    /// Starts an iperf3 server on its usual port.
+    pub fn iperf(&self) -> Result<Server> {
+        self.serve(5201, &["iperf3", "--server", "--bind", SERVER_ADDRESS])
+    }
+
+    fn serve(&self, port: u16, words: &[&str]) -> Result<Server> {
+        let process = self.internet(words)?.spawn()?;
+        self.wait_for_port(port).with_context(|| process.stderr().unwrap_or_default())?;
+        Ok(Server { process })
+    }
+
+    fn wait_for_port(&self, port: u16) -> Result<()> {
+        until(&format!("a server on port {port}"), SOON, || {
+            let listening = self.internet(["ss", "-Hlntu", &format!("sport = :{port}")])?.output()?;
+            Ok((!listening.is_empty()).then_some(()))
+        })
+    }
+}
+
+/// Bytes of a seeded xorshift generator.
+fn noise(len: usize) -> Vec<u8> {
+    let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend(state.to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}

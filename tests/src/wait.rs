@@ -1,0 +1,25 @@
+//! Waiting for a condition, never for time to pass.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+/// A limit for what should be there at once, generous enough for a busy machine.
+pub const SOON: Duration = Duration::from_secs(10);
+
+/// Asks `ready` again and again until it has an answer.
+///
+/// Fails with `what` if there is none within `limit`, or at once with an error of `ready`.
+pub fn until<T>(what: &str, limit: Duration, mut ready: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let began = Instant::now();
+    loop {
+        if let Some(answer) = ready()? {
+            return Ok(answer);
+        }
+        if began.elapsed() > limit {
+            bail!("waited {limit:?} in vain for {what}");
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,41 @@
+//! A million small packets: each is written, or counted as dropped.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use nsntrace_tests::{Done, Lab, SERVER_ADDRESS};
+
+use crate::{Case, cases};
+
+pub const CASES: &[Case] = cases![books_balance, books_balance_of_a_small_buffer];
+
+const COUNT: u64 = 1_000_000;
+/// Packets that the sender did not send: ARP, both ways.
+const OTHERS: u64 = 10;
+
+fn books_balance(lab: &Lab) -> Result<()> {
+    let done = flood(lab, &[])?;
+    println!("flood: {} of {COUNT} packets dropped with the default buffer", done.dropped()?);
+    Ok(())
+}
+
+fn books_balance_of_a_small_buffer(lab: &Lab) -> Result<()> {
+    let done = flood(lab, &["-B", "64"])?;
+    println!("flood: {} of {COUNT} packets dropped with -B 64", done.dropped()?);
+    Ok(())
+}
+
+fn flood(lab: &Lab, options: &[&str]) -> Result<Done> {
+    let _server = lab.udp_sink(9)?;
+    let program = [env!("CARGO_BIN_EXE_flood"), &format!("{SERVER_ADDRESS}:9"), &COUNT.to_string()];
+    let job = lab.nsntrace(options.iter().chain(&program))?.limit(Duration::from_secs(120));
+    let done = job.run()?.exited(0)?;
+    ensure!(done.text().trim() == COUNT.to_string(), "the sender sent {}", done.text());
+    let (written, dropped) = (done.captured()?, done.dropped()?);
+    let info = done.trace().info()?;
+    assert_eq!(info.packets, written, "the printed count is not the file's");
+    assert!(info.in_order, "the packets are not in the order of time");
+    let counted = written + dropped;
+    assert!((COUNT..=COUNT + OTHERS).contains(&counted), "{written} written + {dropped} dropped = {counted}");
+    Ok(done)
+}

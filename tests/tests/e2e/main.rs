@@ -1,0 +1,70 @@
+//! End to end: the binary on a fake host, against servers in a fake internet, judged from outside.
+//!
+//! `cargo test -p nsntrace-tests -- trace::` runs one group, `-- --exact trace::download_is_whole` one test.
+
+use anyhow::Result;
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use nsntrace_tests::{Lab, why_no_lab};
+
+mod flood;
+mod live;
+mod network;
+mod output;
+mod parallel;
+mod setup_failure;
+mod signals;
+mod trace;
+mod tracee;
+mod undo;
+mod words;
+
+/// The name of a test, and what it does in a lab of its own.
+type Case = (&'static str, fn(&Lab) -> Result<()>);
+
+/// The tests of a module, by the names of their functions.
+macro_rules! cases {
+    ($($test:ident),+ $(,)?) => {
+        &[$((stringify!($test), $test)),+]
+    };
+}
+use cases;
+
+const GROUPS: &[(&str, &[Case])] = &[
+    ("trace", trace::CASES),
+    ("live", live::CASES),
+    ("output", output::CASES),
+    ("network", network::CASES),
+    ("tracee", tracee::CASES),
+    ("signals", signals::CASES),
+    ("undo", undo::CASES),
+    ("setup_failure", setup_failure::CASES),
+    ("parallel", parallel::CASES),
+    ("words", words::CASES),
+    ("flood", flood::CASES),
+];
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let no_lab = if arguments.list { None } else { why_no_lab() };
+    let mut trials = Vec::new();
+    for (group, cases) in GROUPS {
+        trials.extend(
+            cases.iter().map(|(name, test)| trial(format!("{group}::{name}"), *test, no_lab.clone())),
+        );
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if let Some(reason) = no_lab {
+        println!("{} tests SKIPPED, nothing was tried: {reason}\n", conclusion.num_ignored);
+    }
+    conclusion.exit();
+}
+
+fn trial(name: String, test: fn(&Lab) -> Result<()>, no_lab: Option<String>) -> Trial {
+    Trial::ignorable_test(name, move || match no_lab {
+        Some(reason) => Ok(Completion::ignored_with(reason)),
+        None => Lab::new()
+            .and_then(|lab| test(&lab))
+            .map(|()| Completion::Completed)
+            .map_err(|error| Failed::from(format!("{error:?}"))),
+    })
+}

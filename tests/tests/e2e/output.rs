@@ -1,0 +1,261 @@
+//! Where the trace goes: which packets, how much of each, into what file, whose, and what if it cannot.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use nsntrace_tests::{Job, Lab, SERVER_ADDRESS, Trace};
+
+use crate::{Case, cases};
+
+pub const CASES: &[Case] = cases![
+    snaplen_cuts_and_keeps_the_length,
+    count_ends_the_capture_alone,
+    count_closes_the_file,
+    duration_ends_the_capture_alone,
+    buffer_size,
+    quiet,
+    outfile_names,
+    older_trace_is_replaced,
+    older_trace_outlives_a_failure,
+    stdout_is_the_trace_alone,
+    readers_of_stdout,
+    reader_that_goes_away,
+    no_such_folder,
+    folder_in_place_of_a_file,
+    disk_full,
+    belongs_to_the_invoking_user,
+    invoking_user_may_not_write,
+];
+
+/// A user with no rights here: what SUDO_UID and SUDO_GID say.
+const USER: u32 = 65_534;
+
+fn snaplen_cuts_and_keeps_the_length(lab: &Lab) -> Result<()> {
+    let web = lab.web()?;
+    let done = lab.nsntrace(["-s", "100", "curl", "-s", "-o", "page", &web.url])?.run()?.exited(0)?;
+    let packets = done.trace().packets("frame")?;
+    assert!(packets.iter().all(|packet| packet.captured == packet.len.min(100)), "{packets:?}");
+    let bytes: u32 = packets.iter().map(|packet| packet.len).sum();
+    assert!(bytes > 3_000_000, "only {bytes} bytes on the wire");
+    Ok(())
+}
+
+fn count_ends_the_capture_alone(lab: &Lab) -> Result<()> {
+    let web = lab.web()?;
+    let program = r#"curl -s -o /dev/null "$1"; curl -s -o page "$1" || exit 99; exit 3"#;
+    let done = lab.nsntrace(["-c", "5", "sh", "-c", program, "sh", &web.url])?.run()?.exited(3)?;
+    assert_eq!(done.trace().count()?, 5);
+    assert_eq!(done.captured()?, 5);
+    assert!(fs::read(done.dir.join("page"))? == web.body, "the network ended with the capture");
+    Ok(())
+}
+
+/// The file is whole while the program still runs.
+fn count_closes_the_file(lab: &Lab) -> Result<()> {
+    let web = lab.web()?;
+    let program = r#"curl -s -o page "$1"; echo ready; read line"#;
+    let mut run = lab.nsntrace(["-c", "7", "sh", "-c", program, "sh", &web.url])?.told().spawn()?;
+    run.says("ready")?;
+    let trace = Trace::new(run.dir().join("nsntrace.pcap"));
+    nsntrace_tests::until("seven packets in the file", nsntrace_tests::SOON, || {
+        // Unreadable as long as it is being written.
+        Ok((trace.count().unwrap_or(0) == 7).then_some(()))
+    })?;
+    assert!(run.is_alive()?, "it ended with the capture");
+    run.stdin_pipe()?.write_all(b"\n")?;
+    run.wait()?.exited(0)?;
+    assert_eq!(trace.count()?, 7);
+    Ok(())
+}
+
+/// Talks for three seconds, then exits with 9 if all was answered.
+const TALK: &str = "
+import socket, sys, time
+client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+client.settimeout(10)
+client.connect((sys.argv[1], 7))
+end = time.monotonic() + 3
+while time.monotonic() < end:
+    client.send(b'ping')
+    client.recv(100)
+    time.sleep(0.02)
+sys.exit(9)
+";
+
+fn duration_ends_the_capture_alone(lab: &Lab) -> Result<()> {
+    let _server = lab.udp_echo(7)?;
+    let words = ["--duration", "1", "python3", "-c", TALK, SERVER_ADDRESS];
+    let packets = lab.nsntrace(words)?.run()?.exited(9)?.trace().packets("udp")?;
+    let (Some(first), Some(last)) = (packets.first(), packets.last()) else { anyhow::bail!("no packets") };
+    let span = last.time - first.time;
+    assert!(span < 2_000_000_000, "{span} ns of packets in a capture of one second");
+    Ok(())
+}
+
+fn buffer_size(lab: &Lab) -> Result<()> {
+    let before = lab.snapshot()?;
+    for size in ["64", "1000", "262144"] {
+        lab.nsntrace(["-B", size, "true"])?.run()?.exited(0)?;
+    }
+    for size in ["0", "-1", "x", "99999999999999999999", ""] {
+        let done = lab.nsntrace([format!("--buffer-size={size}"), "true".into()])?.run()?;
+        let line = done.complaint()?;
+        assert!(line.contains("buffer-size"), "{line}");
+    }
+    lab.assert_clean(&before)
+}
+
+fn quiet(lab: &Lab) -> Result<()> {
+    let web = lab.web()?;
+    let done = lab.nsntrace(["-q", "curl", "-s", "-o", "page", &web.url])?.run()?.exited(0)?;
+    assert_eq!(done.stderr, "");
+    assert!(done.trace().count()? > 10);
+    Ok(())
+}
+
+fn outfile_names(lab: &Lab) -> Result<()> {
+    for option in ["-o", "--outfile", "-w"] {
+        let done = lab.nsntrace([option, "x.pcap", "true"])?.run()?.exited(0)?;
+        assert_eq!(done.trace_at("x.pcap").count()?, 0);
+        assert!(!done.trace().path().exists(), "{option}: a file of the default name");
+    }
+    Ok(())
+}
+
+fn older_trace_is_replaced(lab: &Lab) -> Result<()> {
+    let job = lab.nsntrace(["true"])?;
+    fs::write(job.dir().join("nsntrace.pcap"), vec![0; 100_000])?;
+    assert_eq!(job.run()?.exited(0)?.trace().count()?, 0);
+    Ok(())
+}
+
+/// Whether the failure comes from a check or from the middle of the set-up.
+fn older_trace_outlives_a_failure(lab: &Lab) -> Result<()> {
+    let fails = |job: Job| -> Result<()> {
+        let file = job.dir().join("nsntrace.pcap");
+        fs::write(&file, "old")?;
+        job.run()?.complaint()?;
+        ensure!(fs::read_to_string(&file)? == "old", "the older trace is gone");
+        Ok(())
+    };
+    fails(lab.nsntrace(["-d", "nosuch0", "true"])?)?;
+    for call in ["setns", "bpf"] {
+        let inject = format!("inject={call}:error=EPERM:when=1+");
+        let strace = ["strace", "-f", "-b", "execve", "-o", "/dev/null", "-e", &inject];
+        fails(lab.nsntrace_by(strace, ["true"])?)?;
+    }
+    Ok(())
+}
+
+fn stdout_is_the_trace_alone(lab: &Lab) -> Result<()> {
+    let done = lab.nsntrace(["-o", "-", "echo", "a word of the program"])?.run()?.exited(0)?;
+    assert_eq!(done.stdout.len(), 24, "a header of 24 bytes and no packet");
+    assert_eq!(u32::from_ne_bytes(done.stdout[..4].try_into()?), 0xa1b2_3c4d);
+    done.line_with("a word of the program")?;
+    done.line_with("Finished capturing 0 packets.")?;
+    Ok(())
+}
+
+fn readers_of_stdout(lab: &Lab) -> Result<()> {
+    let web = lab.web()?;
+    for reader in ["tshark -n -r -", "tcpdump -Z root -n -r -"] {
+        let starter = ["sh", "-c", &format!(r#""$@" | {reader}"#), "sh"];
+        let done = lab.nsntrace_by(starter, ["-o", "-", "curl", "-s", "-o", "page", &web.url])?.run()?;
+        let done = done.exited(0)?;
+        let lines = done.text().lines().count();
+        assert_eq!(u64::try_from(lines)?, done.captured()?, "lines of {reader}\n{}", done.stderr);
+        assert!(lines > 10);
+    }
+    Ok(())
+}
+
+fn reader_that_goes_away(lab: &Lab) -> Result<()> {
+    let web = lab.web()?;
+    let program = r#"read line; curl -s -o page "$1" || exit 99; read line; exit 4"#;
+    let mut run = lab.nsntrace(["-o", "-", "sh", "-c", program, "sh", &web.url])?.told().piped().spawn()?;
+    let mut header = [0; 24];
+    let mut reader = run.stdout_pipe()?;
+    reader.read_exact(&mut header)?;
+    drop(reader);
+    run.stdin_pipe()?.write_all(b"\n\n")?;
+    let done = run.wait()?.exited(4)?;
+    assert!(fs::read(done.dir.join("page"))? == web.body, "the program was harmed");
+    Ok(())
+}
+
+fn no_such_folder(lab: &Lab) -> Result<()> {
+    refused(lab, "nosuch/x.pcap", "nosuch")
+}
+
+fn folder_in_place_of_a_file(lab: &Lab) -> Result<()> {
+    refused(lab, "/proc", "/proc")
+}
+
+/// `-o FILE` is refused before anything is changed, in one line with `word` in it.
+fn refused(lab: &Lab, file: &str, word: &str) -> Result<()> {
+    let before = lab.snapshot()?;
+    let done = lab.nsntrace(["-o", file, "touch", "ran"])?.run()?;
+    let line = done.complaint()?;
+    assert!(line.contains(word), "{line}");
+    assert!(!done.dir.join("ran").exists(), "the program was run");
+    lab.assert_clean(&before)
+}
+
+fn disk_full(lab: &Lab) -> Result<()> {
+    let web = lab.web()?;
+    let disk = lab.dir().join("disk").display().to_string();
+    fs::create_dir(&disk)?;
+    lab.host(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", &disk])?.output()?;
+    let before = lab.snapshot()?;
+    let file = format!("{disk}/x.pcap");
+    let program = r#"curl -s -o page "$1" && exit 5"#;
+    let job = lab.nsntrace(["-o", &file, "sh", "-c", program, "sh", &web.url])?;
+    let done = job.limit(Duration::from_secs(20)).run()?.exited(5)?;
+    assert!(fs::read(done.dir.join("page"))? == web.body, "the program was harmed");
+    let line = done.line_with("No space left")?;
+    assert!(line.starts_with("nsntrace: ") && line.contains("x.pcap"), "{line}");
+    // The disk is mounted on the fake host alone.
+    let copy = lab.host(["cp", &file, "."])?.run()?.exited(0)?.trace_at("x.pcap");
+    assert!(copy.count()? > 0);
+    assert_eq!(copy.count()?, done.captured()?);
+    lab.assert_clean(&before)
+}
+
+fn belongs_to_the_invoking_user(lab: &Lab) -> Result<()> {
+    let job = as_if_by_sudo(lab.nsntrace(["true"])?);
+    chown(job.dir(), Some(USER), Some(USER))?;
+    let file = fs::metadata(job.run()?.exited(0)?.trace().path())?;
+    assert_eq!((file.uid(), file.gid(), file.mode() & 0o777), (USER, USER, 0o600));
+    // Without sudo it is root's.
+    let file = fs::metadata(lab.nsntrace(["true"])?.run()?.exited(0)?.trace().path())?;
+    assert_eq!((file.uid(), file.gid(), file.mode() & 0o777), (0, 0, 0o600));
+    Ok(())
+}
+
+/// Root could: the user who typed sudo does not get what is not theirs.
+fn invoking_user_may_not_write(lab: &Lab) -> Result<()> {
+    let job = as_if_by_sudo(lab.nsntrace(["true"])?);
+    denied(job.run()?.complaint()?);
+
+    let job = as_if_by_sudo(lab.nsntrace(["true"])?);
+    chown(job.dir(), Some(USER), Some(USER))?;
+    let precious = lab.dir().join("precious");
+    fs::write(&precious, "precious")?;
+    fs::set_permissions(&precious, fs::Permissions::from_mode(0o600))?;
+    std::os::unix::fs::symlink(&precious, job.dir().join("nsntrace.pcap"))?;
+    denied(job.run()?.complaint()?);
+    assert_eq!(fs::read_to_string(Path::new(&precious))?, "precious");
+    Ok(())
+}
+
+fn denied(line: &str) {
+    assert!(line.contains("ermission denied"), "{line}");
+}
+
+fn as_if_by_sudo(job: Job) -> Job {
+    job.env("SUDO_UID", &USER.to_string()).env("SUDO_GID", &USER.to_string()).env("SUDO_USER", "nobody")
+}

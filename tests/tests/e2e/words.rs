@@ -1,0 +1,146 @@
+//! What it says, word for word, and where.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use anyhow::Result;
+use nix::sys::signal::Signal;
+use nsntrace_tests::{Lab, Terminal, nsntrace_binary};
+
+use crate::{Case, cases};
+
+pub const CASES: &[Case] = cases![
+    banner,
+    banner_names_the_program,
+    not_root,
+    help_and_version_need_no_root,
+    wrong_arguments,
+    counts_on_demand,
+    running_count_on_a_terminal,
+    no_running_count_in_a_file,
+];
+
+fn banner(lab: &Lab) -> Result<()> {
+    let web = lab.web()?;
+    let done = lab.nsntrace(["curl", "-s", "-o", "page", &web.url])?.run()?.exited(0)?;
+    assert_eq!(done.text(), "", "stdout is the program's");
+    // The host's forwarding was switched on: that is a line more, tried elsewhere.
+    let lines: Vec<_> = done.stderr.lines().filter(|line| !line.contains("forwarding")).collect();
+    let count = format!("Finished capturing {} packets.", done.trace().count()?);
+    let expected = [
+        "Starting network trace of 'curl' on interface eth1.",
+        "Your IP address in this trace is 172.16.42.255.",
+        "Use ctrl-c to end at any time.",
+        "",
+        &count,
+    ];
+    assert_eq!(lines, expected);
+    Ok(())
+}
+
+fn banner_names_the_program(lab: &Lab) -> Result<()> {
+    let program = r"echo words of the program >&2";
+    let done = lab.nsntrace(["-d", "eth1", "/bin/sh", "-c", program])?.run()?.exited(0)?;
+    let lines: Vec<_> = done.stderr.lines().filter(|line| !line.contains("forwarding")).collect();
+    assert!(lines[0].starts_with("Starting network trace of '"), "{}", lines[0]);
+    assert!(lines[0].ends_with("sh' on interface eth1."), "{}", lines[0]);
+    assert_eq!(lines[3..], ["", "words of the program", "Finished capturing 0 packets."]);
+    Ok(())
+}
+
+/// The binary where every user may run it, and what is put in front of it to be such a user.
+fn as_nobody(lab: &Lab) -> Result<[String; 6]> {
+    let copy = lab.dir().join("nsntrace");
+    fs::copy(nsntrace_binary()?, &copy)?;
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
+    let copy = copy.display().to_string();
+    Ok(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--", &copy].map(String::from))
+}
+
+fn not_root(lab: &Lab) -> Result<()> {
+    let before = lab.snapshot()?;
+    let words = as_nobody(lab)?.into_iter().chain(["true".into()]);
+    let done = lab.tracer(words)?.run()?;
+    let line = done.complaint()?;
+    assert!(line.contains("root") && line.contains("sudo"), "{line}");
+    lab.assert_clean(&before)
+}
+
+fn help_and_version_need_no_root(lab: &Lab) -> Result<()> {
+    let as_nobody = as_nobody(lab)?;
+    let run = |option: &str| lab.tracer(as_nobody.iter().cloned().chain([option.into()]))?.run()?.exited(0);
+    for option in ["-V", "--version"] {
+        assert!(run(option)?.text().starts_with("nsntrace "));
+    }
+    let mut options = vec!["--outfile", "--device", "--user", "--snaplen", "--count", "--duration"];
+    options.extend(["--buffer-size", "--quiet", "--verbose", "--help", "--version"]);
+    for option in ["-h", "--help"] {
+        let done = run(option)?;
+        assert_eq!(done.stderr, "");
+        for named in &options {
+            assert!(done.text().contains(named), "{named} is missing in {option}");
+        }
+    }
+    Ok(())
+}
+
+fn wrong_arguments(lab: &Lab) -> Result<()> {
+    let before = lab.snapshot()?;
+    let wrong: [&[&str]; 9] = [
+        &[],
+        &["-q"],
+        &["--no-such-option", "true"],
+        &["-c", "x", "true"],
+        &["-c", "0", "true"],
+        &["--duration", "-1", "true"],
+        &["--duration", "x", "true"],
+        &["-s", "x", "true"],
+        &["-o"],
+    ];
+    for words in wrong {
+        let done = lab.nsntrace(words)?.run()?;
+        done.complaint().map_err(|error| error.context(format!("nsntrace {words:?}")))?;
+        assert!(done.stdout.is_empty(), "{words:?}: {}", done.text());
+    }
+    lab.assert_clean(&before)
+}
+
+fn counts_on_demand(lab: &Lab) -> Result<()> {
+    let web = lab.web()?;
+    let program = r#"curl -s -o page "$1"; echo ready; read line; exit 2"#;
+    let mut run = lab.nsntrace(["-q", "sh", "-c", program, "sh", &web.url])?.told().spawn()?;
+    run.says("ready")?;
+    for line in 1..=3 {
+        run.signal(Signal::SIGUSR1)?;
+        nsntrace_tests::until("a line with the counts", nsntrace_tests::SOON, || {
+            Ok((run.stderr()?.lines().count() == line).then_some(()))
+        })?;
+    }
+    let said = run.stderr()?;
+    assert!(said.lines().all(|line| line.contains("packets") && line.contains("dropped")), "{said}");
+    drop(run.stdin_pipe()?);
+    let done = run.wait()?.exited(2)?;
+    let count = done.trace().count()?.to_string();
+    let last = said.lines().last().unwrap_or_default();
+    assert!(last.contains(&count), "{last}, and {count} in the file");
+    Ok(())
+}
+
+const PING_AND_WAIT: &str = "echo ready; busybox ping -c 3 203.0.113.7 > /dev/null; read line";
+
+fn running_count_on_a_terminal(lab: &Lab) -> Result<()> {
+    let mut terminal = lab.nsntrace(["-v", "sh", "-c", PING_AND_WAIT])?.spawn_on_terminal()?;
+    terminal.shows("ready")?;
+    // As tcpdump has it: the count is written over the one before.
+    terminal.shows("\rGot ")?;
+    terminal.shows("\rGot 4")?;
+    terminal.types(Terminal::CTRL_C)?;
+    terminal.shows("Finished capturing ")?;
+    Ok(())
+}
+
+fn no_running_count_in_a_file(lab: &Lab) -> Result<()> {
+    let done = lab.nsntrace(["-v", "sh", "-c", PING_AND_WAIT])?.run()?;
+    assert!(!done.stderr.contains('\r') && !done.stderr.contains("Got "), "{}", done.stderr);
+    Ok(())
+}

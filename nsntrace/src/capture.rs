@@ -14,7 +14,7 @@ use std::sync::Arc;
 use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
     maps::{Map, MapData},
-    programs::{SchedClassifier, TcAttachType, tc},
+    programs::{ProgramError, SchedClassifier, TcAttachType, tc},
     util::{KernelVersion, nr_cpus},
 };
 use nsntrace_ebpf::names;
@@ -83,7 +83,8 @@ impl Loaded {
             .map_max_entries(names::PROCESSORS, u32::try_from(cpus).context("count", "the processors")?);
         let mut ebpf = loader.load(OBJECT).context("load", "the capture program")?;
         for name in [names::TC_INGRESS, names::TC_EGRESS] {
-            program(&mut ebpf, name)?.load().context("load", format_args!("the capture program {name}"))?;
+            let loaded = program(&mut ebpf, name)?.load().map_err(refusal);
+            loaded.context("load", format_args!("the capture program {name}"))?;
         }
         let ring = Ring::map(take(&mut ebpf, names::RING)?, settings.ring_bytes)?;
         let processors = Arc::new(Processors::map(take(&mut ebpf, names::PROCESSORS)?, cpus)?);
@@ -160,6 +161,38 @@ fn take(ebpf: &mut Ebpf, name: &str) -> Result<MapData> {
     }
 }
 
+/// In one line. The verifier's verdict is the last that it says of the program itself, behind its whole way there.
+fn refusal(error: ProgramError) -> String {
+    let ProgramError::LoadError { io_error, verifier_log } = error else { return error.to_string() };
+    let log = verifier_log.to_string();
+    let is_verdict = |line: &&str| {
+        let figures = ["processed ", "verification time ", "stack depth "];
+        !line.is_empty() && !figures.iter().any(|figure| line.starts_with(figure))
+    };
+    match log.lines().rev().map(str::trim).find(is_verdict) {
+        Some(verdict) => format!("{io_error}; the verifier says: {verdict}"),
+        None => io_error.to_string(),
+    }
+}
+
 fn missing(name: &str) -> Error {
     Error::told(format!("the eBPF object has no {name}: build it with 'cargo xtask build-ebpf'"))
+}
+
+#[cfg(test)]
+mod tests {
+    use aya_obj::VerifierLog;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_one_line_with_the_verdict() {
+        let log = "0: R1=ctx()\n1: (95) exit\nR0 !read_ok\nverification time 29 usec\nstack depth 0\n\
+                   processed 1 insns (limit 1000000)\n\n";
+        let error = ProgramError::LoadError {
+            io_error: std::io::Error::from_raw_os_error(libc::EACCES),
+            verifier_log: VerifierLog::new(log.to_owned()),
+        };
+        assert_eq!(refusal(error), "Permission denied (os error 13); the verifier says: R0 !read_ok");
+    }
 }

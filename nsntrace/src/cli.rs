@@ -9,7 +9,7 @@ use clap::{ArgAction, Parser};
 /// PROGRAM runs in a network namespace of its own, joined to the host by a veth pair and NAT, and its packets are
 /// saved as pcap.
 #[derive(Debug, Parser)]
-#[command(name = "nsntrace", version, arg_required_else_help = false)]
+#[command(name = "nsntrace", version, override_usage = "nsntrace [OPTIONS] PROGRAM [ARGUMENTS]...")]
 #[command(
     after_help = "The exit status is PROGRAM's own, 128+N if signal N ended it, and 1 if nsntrace failed."
 )]

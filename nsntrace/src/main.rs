@@ -43,6 +43,10 @@ fn told(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
+    if error.kind() == ErrorKind::MissingRequiredArgument {
+        fail(&"there is no program to trace; see 'nsntrace --help'");
+        return ExitCode::from(FAILED);
+    }
     let text = error.to_string();
     let text = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
     let line: Vec<_> = text.split_whitespace().collect();

@@ -1,4 +1,4 @@
-//! A command in the lab: what it is told, how it runs, what it left.
+//! A command for the lab: what it is told, and how it gets there.
 
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
@@ -6,16 +6,14 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 use std::{io, process};
 
-use anyhow::{Context, Result, bail, ensure};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use anyhow::{Context, Result};
 
 use crate::space::Space;
-use crate::{Cgroup, SOON, Trace, until};
+use crate::{Cgroup, Done, Running};
 
 /// What a root shell on a plain host has; a test run's own environment must not matter.
 const ENVIRONMENT: [(&str, &str); 6] = [
@@ -26,6 +24,9 @@ const ENVIRONMENT: [(&str, &str); 6] = [
     ("SHELL", "/bin/sh"),
     ("LC_ALL", "C.UTF-8"),
 ];
+
+/// For `close_range`. Rust's own pipe to the child stays open until exec.
+const CLOSE_ON_EXEC: i32 = libc::CLOSE_RANGE_CLOEXEC.cast_signed();
 
 /// A command that is to run in the lab, in a working directory of its own.
 #[derive(Debug)]
@@ -98,9 +99,8 @@ impl Job {
 
     /// Starts it.
     pub fn spawn(mut self) -> Result<Running> {
-        let began = SystemTime::now();
         let child = self.command.spawn().with_context(|| format!("cannot start {}", self.words))?;
-        Ok(Running { child, words: self.words, dir: self.dir, limit: self.limit, began })
+        Ok(Running::new(child, self.words, self.dir, self.limit))
     }
 
     /// Runs it to its end.
@@ -127,12 +127,14 @@ fn enter(command: &mut Command, space: &Space, procs: File, dir: &Path) -> Resul
         join(net, libc::CLONE_NEWNET)?;
         join(mnt, libc::CLONE_NEWNS)?;
         // The working directory follows: setns has just set it to the namespace's root. A session of its own
-        // keeps the job away from the terminal, and the signal ends it when the tests are killed.
+        // keeps the job away from the terminal, the signal ends it when the tests are killed, and what the tests
+        // have inherited themselves is not passed on.
         // SAFETY: plain system calls; `dir` ends with a zero byte.
         unsafe {
             check(libc::chdir(dir.as_ptr()) as isize)?;
             check(libc::setsid() as isize)?;
             check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) as isize)?;
+            check(libc::close_range(3, u32::MAX, CLOSE_ON_EXEC) as isize)?;
             if libc::getppid().cast_unsigned() != parent {
                 libc::_exit(1);
             }
@@ -151,150 +153,4 @@ fn join(namespace: RawFd, kind: i32) -> io::Result<()> {
 
 fn check(result: isize) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-/// A command that runs. It is killed when this is dropped.
-#[derive(Debug)]
-pub struct Running {
-    child: Child,
-    words: String,
-    dir: PathBuf,
-    limit: Duration,
-    began: SystemTime,
-}
-
-impl Running {
-    /// Its process id.
-    pub fn pid(&self) -> Pid {
-        Pid::from_raw(self.child.id().cast_signed())
-    }
-
-    /// Sends a signal to this process alone.
-    pub fn signal(&self, signal: Signal) -> Result<()> {
-        kill(self.pid(), signal).with_context(|| format!("cannot send {signal} to {}", self.words))
-    }
-
-    /// What it has written to stdout so far.
-    pub fn stdout(&self) -> Result<String> {
-        Ok(String::from_utf8_lossy(&fs::read(self.dir.with_extension("stdout"))?).into_owned())
-    }
-
-    /// What it has written to stderr so far.
-    pub fn stderr(&self) -> Result<String> {
-        Ok(String::from_utf8_lossy(&fs::read(self.dir.with_extension("stderr"))?).into_owned())
-    }
-
-    /// Waits until stdout contains `text`, and returns what is there by then.
-    pub fn says(&mut self, text: &str) -> Result<String> {
-        self.shows(text, Self::stdout)
-    }
-
-    /// Waits until stderr contains `text`, and returns what is there by then.
-    pub fn complains(&mut self, text: &str) -> Result<String> {
-        self.shows(text, Self::stderr)
-    }
-
-    fn shows(&mut self, text: &str, read: impl Fn(&Self) -> Result<String>) -> Result<String> {
-        until(&format!("{text:?} from {}", self.words), SOON, || {
-            let ended = self.child.try_wait()?.is_some();
-            let so_far = read(self)?;
-            if so_far.contains(text) {
-                return Ok(Some(so_far));
-            }
-            ensure!(!ended, "{} ended without {text:?}; its stderr: {}", self.words, self.stderr()?);
-            Ok(None)
-        })
-    }
-
-    /// Its stdin, if the job was [`Job::told`]; dropping it closes stdin.
-    pub fn stdin_pipe(&mut self) -> Result<ChildStdin> {
-        self.child.stdin.take().context("stdin is no pipe, or taken already")
-    }
-
-    /// Its stdout, if the job was [`Job::piped`].
-    pub fn stdout_pipe(&mut self) -> Result<ChildStdout> {
-        self.child.stdout.take().context("stdout is no pipe, or taken already")
-    }
-
-    /// Its working directory.
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
-    /// Whether it runs still.
-    pub fn is_alive(&mut self) -> Result<bool> {
-        Ok(self.child.try_wait()?.is_none())
-    }
-
-    /// Waits for its end, within the job's limit.
-    pub fn wait(mut self) -> Result<Done> {
-        let began = Instant::now();
-        let status =
-            until(&format!("the end of {}", self.words), self.limit, || Ok(self.child.try_wait()?));
-        let status =
-            status.with_context(|| format!("its stderr: {:?}", self.stderr().unwrap_or_default()))?;
-        let stdout = fs::read(self.dir.with_extension("stdout"))?;
-        let stderr = self.stderr()?;
-        Ok(Done {
-            status,
-            stdout,
-            stderr,
-            words: self.words.clone(),
-            dir: self.dir.clone(),
-            began: self.began,
-            waited: began.elapsed(),
-        })
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Both fail only when the child has been waited for already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A command that has ended.
-#[derive(Debug)]
-pub struct Done {
-    /// How it ended.
-    pub status: ExitStatus,
-    /// What it wrote to stdout.
-    pub stdout: Vec<u8>,
-    /// What it wrote to stderr.
-    pub stderr: String,
-    /// Its working directory.
-    pub dir: PathBuf,
-    /// When it was started.
-    pub began: SystemTime,
-    /// How long [`Running::wait`] took.
-    pub waited: Duration,
-    words: String,
-}
-
-impl Done {
-    /// Itself, if it exited with this status.
-    pub fn exited(self, status: i32) -> Result<Self> {
-        if self.status.code() != Some(status) {
-            let (words, got, stderr) = (&self.words, self.status, &self.stderr);
-            bail!("expected exit status {status}, got {got} from {words}; its stderr:\n{stderr}");
-        }
-        Ok(self)
-    }
-
-    /// What it wrote to stdout, as text.
-    pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.stdout).into_owned()
-    }
-
-    /// The trace that it wrote under the default name.
-    pub fn trace(&self) -> Trace {
-        self.trace_at("nsntrace.pcap")
-    }
-
-    /// The trace that it wrote under this name.
-    pub fn trace_at(&self, name: &str) -> Trace {
-        Trace::new(self.dir.join(name))
-    }
 }

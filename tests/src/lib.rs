@@ -13,6 +13,7 @@
 mod cgroup;
 mod job;
 mod lab;
+mod running;
 mod server;
 mod snapshot;
 mod space;
@@ -22,8 +23,9 @@ mod wait;
 mod words;
 
 pub use cgroup::{Cgroup, own_cgroup};
-pub use job::{Done, Job, Running};
+pub use job::Job;
 pub use lab::{HOST_ADDRESS, HOST_DEVICE, INTERNET_DEVICE, Lab, SERVER_ADDRESS, nsntrace_binary, why_no_lab};
+pub use running::{Done, Running};
 pub use server::{Server, Web};
 pub use snapshot::Snapshot;
 pub use terminal::Terminal;

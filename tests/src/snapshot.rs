@@ -111,3 +111,27 @@ fn is_iptables_nft(line: &str) -> bool {
     let (family, name) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     ["ip", "ip6"].contains(&family) && ["filter", "nat", "mangle", "raw", "security"].contains(&name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_chains_are_as_good_as_none() {
+        let empty = "# link\n1: lo\n# iptables\n*nat\n:POSTROUTING ACCEPT [3:180]\nCOMMIT\n";
+        assert_eq!(comparable(empty).expect("a state"), comparable("# link\n1: lo\n").expect("a state"));
+    }
+
+    #[test]
+    fn rules_policies_and_chains_count() {
+        let rules = ["-A FORWARD -j DROP", ":FORWARD DROP [0:0]", ":own - [0:0]"];
+        let kept = rules.map(rule);
+        assert_eq!(kept, [Some("-A FORWARD -j DROP"), Some(":FORWARD DROP"), Some(":own -")]);
+    }
+
+    #[test]
+    fn a_table_of_nft_itself_counts() {
+        assert!(is_iptables_nft("table ip nat") && is_iptables_nft("table ip6 filter"));
+        assert!(!is_iptables_nft("table inet filter") && !is_iptables_nft("table ip nsntrace"));
+    }
+}

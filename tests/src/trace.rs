@@ -127,3 +127,14 @@ fn nanoseconds(time: &str) -> Result<i128> {
     let fraction = format!("{fraction:0<9}");
     Ok(seconds.parse::<i128>()? * 1_000_000_000 + fraction.parse::<i128>()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_keep_their_nanoseconds() {
+        assert_eq!(nanoseconds("1700000000.000000001").ok(), Some(1_700_000_000_000_000_001));
+        assert_eq!(nanoseconds("1.5").ok(), Some(1_500_000_000));
+    }
+}

@@ -1,6 +1,6 @@
 //! What `nsntrace` says on stderr, read back.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::Done;
 
@@ -33,11 +33,15 @@ impl Done {
             self.status,
             self.stderr
         );
-        let mut lines = self.stderr.lines();
-        let line = lines.next().context("it failed without a word")?;
+        let lines = self.lines();
+        let [line] = lines[..] else { bail!("not one line:\n{}", self.stderr) };
         ensure!(line.starts_with("nsntrace: "), "the line does not name nsntrace: {line:?}");
-        ensure!(lines.next().is_none(), "more than one line:\n{}", self.stderr);
         Ok(line)
+    }
+
+    /// The lines of stderr, without the one that the host's forwarding is switched on: that depends on the host.
+    pub fn lines(&self) -> Vec<&str> {
+        self.stderr.lines().filter(|line| !line.contains("forwarding")).collect()
     }
 
     /// The first line of stderr that contains `text`.
@@ -52,4 +56,16 @@ fn number_before(text: &str, unit: &str) -> Result<u64> {
     let text = text.trim_start_matches("nsntrace: ");
     let (number, _) = text.split_once(unit).with_context(|| format!("no {unit:?} in {text:?}"))?;
     number.trim().parse().with_context(|| format!("no number before {unit:?} in {text:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_from_words() {
+        assert_eq!(number_before("42 packets.", " packet").ok(), Some(42));
+        assert_eq!(number_before("nsntrace: 7 packets dropped", " packet").ok(), Some(7));
+        assert!(number_before("some packets", " packet").is_err());
+    }
 }

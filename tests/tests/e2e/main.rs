@@ -7,12 +7,16 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use nsntrace_tests::{Lab, why_no_lab};
 
 mod flood;
+mod iptables;
+mod limits;
 mod live;
 mod network;
 mod output;
 mod parallel;
+mod run_folder;
 mod setup_failure;
 mod signals;
+mod terminal;
 mod trace;
 mod tracee;
 mod undo;
@@ -32,12 +36,16 @@ use cases;
 const GROUPS: &[(&str, &[Case])] = &[
     ("trace", trace::CASES),
     ("live", live::CASES),
+    ("limits", limits::CASES),
     ("output", output::CASES),
     ("network", network::CASES),
     ("tracee", tracee::CASES),
     ("signals", signals::CASES),
+    ("terminal", terminal::CASES),
     ("undo", undo::CASES),
+    ("run_folder", run_folder::CASES),
     ("setup_failure", setup_failure::CASES),
+    ("iptables", iptables::CASES),
     ("parallel", parallel::CASES),
     ("words", words::CASES),
     ("flood", flood::CASES),
@@ -65,6 +73,6 @@ fn trial(name: String, test: fn(&Lab) -> Result<()>, no_lab: Option<String>) -> 
         None => Lab::new()
             .and_then(|lab| test(&lab))
             .map(|()| Completion::Completed)
-            .map_err(|error| Failed::from(format!("{error:?}"))),
+            .map_err(|error| Failed::from(format!("{error:#}"))),
     })
 }

@@ -1,0 +1,67 @@
+//! iptables fails at each of its calls in turn, or is not there.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use anyhow::{Context, Result, ensure};
+use nsntrace_tests::{Done, Lab};
+
+use crate::setup_failure::Attempt;
+use crate::{Case, cases};
+
+pub const CASES: &[Case] = cases![fails, fails_at_the_end, is_missing];
+
+/// nsntrace with an `iptables` that fails when the shell's `condition` holds; `$n` is the number of the call.
+fn with_iptables(attempt: &Attempt, condition: &str) -> Result<Done> {
+    let job = attempt.lab.nsntrace(["curl", "-s", "-m", "5", "-o", "page", &attempt.web.url])?;
+    let iptables = job.dir().join("iptables");
+    let script = format!(
+        r#"#!/bin/sh
+        cd {}
+        echo "$*" >> calls
+        n=$(wc -l < calls)
+        if {condition}; then echo 'iptables: a failure on purpose' >&2; exit 4; fi
+        exec /usr/sbin/iptables "$@"
+        "#,
+        job.dir().display()
+    );
+    fs::write(&iptables, script.replace("\n            ", "\n"))?;
+    fs::set_permissions(&iptables, fs::Permissions::from_mode(0o755))?;
+    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", job.dir().display());
+    let done = job.env("PATH", &path).run()?;
+    ensure!(done.dir.join("calls").exists(), "iptables was not called by its name");
+    Ok(done)
+}
+
+fn fails(_: &Lab) -> Result<()> {
+    let attempt = Attempt::new()?;
+    let calls = fs::read_to_string(with_iptables(&attempt, "false")?.exited(0)?.dir.join("calls"))?;
+    for number in 1..=calls.lines().count() {
+        let done = with_iptables(&attempt, &format!("[ $n = {number} ]"))?;
+        attempt
+            .judge(&done)
+            .with_context(|| format!("call {number} of iptables fails; the calls:\n{calls}"))?;
+    }
+    Ok(())
+}
+
+/// Undoing carries on past errors, says what is left, and the next start takes it away.
+fn fails_at_the_end(_: &Lab) -> Result<()> {
+    let attempt = Attempt::new()?;
+    let lab = &attempt.lab;
+    let done = with_iptables(&attempt, "[ -e page ]")?;
+    ensure!(done.stderr.lines().any(|line| line.starts_with("nsntrace: ")), "not a word:\n{}", done.stderr);
+    let left = attempt.before.diff(&lab.snapshot()?);
+    let is_rule = |line: &&str| line.contains("iptables ") || line.contains("file /run/nsntrace/");
+    ensure!(left.lines().all(|line| is_rule(&line)), "more is left than the rules and their record:\n{left}");
+    lab.nsntrace(["true"])?.run()?.exited(0)?;
+    lab.assert_clean(&attempt.before)
+}
+
+fn is_missing(lab: &Lab) -> Result<()> {
+    let before = lab.snapshot()?;
+    let done = lab.nsntrace(["/bin/true"])?.env("PATH", "/nowhere").run()?;
+    let line = done.complaint()?;
+    assert!(line.contains("iptables"), "{line}");
+    lab.assert_clean(&before)
+}

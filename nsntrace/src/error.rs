@@ -1,6 +1,6 @@
 //! The one error type of the library: what was tried, on what, and why it failed.
 
-use std::fmt::Display;
+use std::{fmt::Display, io};
 
 use thiserror::Error;
 
@@ -37,11 +37,8 @@ impl Error {
     /// The errno behind the error, if there is one.
     pub fn errno(&self) -> Option<i32> {
         let Self::Failed { source, .. } = self else { return None };
-        if let Some(error) = source.downcast_ref::<std::io::Error>() {
+        if let Some(error) = source.downcast_ref::<io::Error>() {
             return error.raw_os_error();
-        }
-        if let Some(error) = source.downcast_ref::<nix::Error>() {
-            return Some(*error as i32);
         }
         match source.downcast_ref::<rtnetlink::Error>()? {
             rtnetlink::Error::NetlinkError(message) => message.code.map(|code| -code.get()),
@@ -58,6 +55,13 @@ pub trait Context<T> {
 
 impl<T, E: Into<Box<dyn std::error::Error + Send + Sync>>> Context<T> for std::result::Result<T, E> {
     fn context(self, action: &'static str, object: impl Display) -> Result<T> {
-        self.map_err(|source| Error::Failed { action, object: object.to_string(), source: source.into() })
+        self.map_err(|source| {
+            // One way of saying what the kernel answers.
+            let source = match source.into().downcast::<nix::Error>() {
+                Ok(errno) => io::Error::from(*errno).into(),
+                Err(other) => other,
+            };
+            Error::Failed { action, object: object.to_string(), source }
+        })
     }
 }

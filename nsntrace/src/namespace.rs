@@ -1,6 +1,7 @@
 //! What the program lives in: a network namespace that nobody else is in.
 
 pub mod inside;
+pub mod mounts;
 pub mod netns;
 pub mod quiet;
 pub mod subnet;

@@ -8,7 +8,7 @@ use rtnetlink::{
 };
 use tokio::runtime;
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 
 /// Does `work` with a netlink socket of the namespace that the calling thread is in.
 ///
@@ -24,6 +24,11 @@ pub fn with<T: Send>(work: impl AsyncFnOnce(&Handle) -> Result<T> + Send) -> Res
             let (connection, handle, _) = rtnetlink::new_connection().context("open", "a netlink socket")?;
             let connection = tokio::spawn(connection);
             let result = work(&handle).await;
+            // A socket that broke down ends every answer as if it were complete.
+            tokio::task::yield_now().await;
+            if result.is_ok() && connection.is_finished() {
+                return Err(Error::told("the netlink socket broke down: the kernel takes no requests"));
+            }
             connection.abort();
             result
         })

@@ -57,7 +57,8 @@ pub fn program(config: &Config) -> Result<u8> {
 
     let netns = Netns::create()?;
     let settings = settings(config);
-    let loading = thread::spawn(move || Loaded::load(settings));
+    let loading =
+        thread::Builder::new().spawn(move || Loaded::load(settings)).context("start", "a thread")?;
     let (changes, joined) = join(config, &host, &netns)?;
     let loaded = loading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
 

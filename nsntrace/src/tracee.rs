@@ -23,7 +23,7 @@ use nix::{
 
 use crate::{
     error::{Context, Error, Result},
-    namespace::netns::Netns,
+    namespace::{mounts, netns::Netns},
     signals::Dispositions,
     user::Account,
 };
@@ -144,6 +144,7 @@ impl Inside {
     fn enter(&mut self) -> io::Result<()> {
         self.door.write_all(b"0")?;
         setns(&self.netns, CloneFlags::CLONE_NEWNET)?;
+        mounts::enter_own()?;
         self.limits.apply()?;
         self.dispositions.apply()?;
         if let Some(account) = &self.account {

@@ -155,12 +155,12 @@ impl RunDir {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
                 file => {
                     let file = file.context("create", path.display())?;
-                    let file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno);
-                    return Ok(Journal {
-                        id,
-                        file: file.context("lock", path.display())?,
-                        changes: Vec::new(),
+                    let file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+                        let _ = std::fs::remove_file(&path);
+                        errno
                     });
+                    let file = file.context("lock", path.display())?;
+                    return Ok(Journal { id, file, changes: Vec::new() });
                 }
             }
         }
@@ -294,6 +294,11 @@ fn parse(text: &str) -> Option<Vec<Change>> {
 }
 
 impl Change {
+    /// Whether other runs may have recorded the same change, which is made once.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::Forwarding { .. })
+    }
+
     /// Whether it is a change that a run makes: a record is no way to have something else undone.
     fn is_ours(&self) -> bool {
         match self {

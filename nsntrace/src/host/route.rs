@@ -192,7 +192,12 @@ async fn default_devices(
     let mut found: Vec<Device> = Vec::new();
     for (_, index) in ways {
         let link = handle.link().get().match_index(index).execute().try_next().await;
-        let Ok(Some(link)) = link else { continue };
+        let link = match link.context("look up", format_args!("the device {index} of a route")) {
+            // It went away meanwhile.
+            Err(error) if error.errno() == Some(libc::ENODEV) => continue,
+            link => link?,
+        };
+        let Some(link) = link else { continue };
         let Some(name) = netlink::name(&link).filter(|name| *name != "lo") else { continue };
         if !found.iter().any(|device| device.name == name) {
             found.push(Device { name: name.to_owned(), mtu: netlink::mtu(&link).unwrap_or(DEFAULT_MTU) });

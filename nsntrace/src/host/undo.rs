@@ -25,25 +25,37 @@ pub fn sweep(dir: &RunDir, lock: &Lock) -> Result<()> {
 
 /// Undoes a record and forgets it if all went well. It goes on past errors and returns them.
 pub fn undo(dir: &RunDir, journal: Journal, lock: Option<&Lock>) -> Vec<Error> {
-    let id = journal.id();
-    let mut errors: Vec<_> =
-        journal.changes().iter().rev().filter_map(|change| undo_one(dir, id, change, lock).err()).collect();
+    let tag = journal.id().tag();
+    let (shared, own): (Vec<_>, Vec<_>) =
+        journal.changes().iter().rev().partition(|change| change.is_shared());
+    let mut errors: Vec<_> = own.into_iter().filter_map(|change| undo_own(&tag, change).err()).collect();
+
+    // What runs share is the last one's to undo, and which is the last must not change meanwhile: the record goes
+    // away under the same lock.
+    let own_lock = if lock.is_none() { Some(dir.lock()) } else { None };
+    if let Some(Err(error)) = own_lock {
+        errors.push(error);
+        return errors;
+    }
+    errors.extend(shared.into_iter().filter_map(|change| undo_shared(dir, journal.id(), change).err()));
     if errors.is_empty() {
         errors.extend(dir.forget(journal).err());
     }
     errors
 }
 
-fn undo_one(dir: &RunDir, id: RunId, change: &Change, lock: Option<&Lock>) -> Result<()> {
+fn undo_own(tag: &str, change: &Change) -> Result<()> {
     match change {
-        Change::Link { name } => link::delete(name, &id.tag()),
+        Change::Link { name } => link::delete(name, tag),
         Change::Nat { rules } => nat::remove(rules),
         Change::Routing { link, table } => route::remove(link, *table),
         Change::Cgroup { path } => cgroup_leaf::remove(path),
-        Change::Forwarding { device } => {
-            let _lock = if lock.is_none() { Some(dir.lock()?) } else { None };
-            let shared = dir.alive_besides(id)?.iter().any(|changes| changes.contains(change));
-            if shared { Ok(()) } else { forwarding::switch_off(device) }
-        }
+        Change::Forwarding { .. } => Ok(()),
     }
+}
+
+fn undo_shared(dir: &RunDir, own: RunId, change: &Change) -> Result<()> {
+    let Change::Forwarding { device } = change else { return Ok(()) };
+    let is_used = dir.alive_besides(own)?.iter().any(|changes| changes.contains(change));
+    if is_used { Ok(()) } else { forwarding::switch_off(device) }
 }

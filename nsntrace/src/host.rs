@@ -1,19 +1,23 @@
 //! What is changed in the host for a trace: each change is written down before it is made, and undone on every path.
 
 pub mod cgroup_leaf;
+pub mod change;
 pub mod forwarding;
 pub mod journal;
 pub mod link;
 pub mod nat;
 pub mod resolver;
 pub mod route;
+pub mod run_id;
 mod undo;
 
 use crate::{
     error::{Error, Result},
     words::say,
 };
-use journal::{Change, Journal, Lock, RunDir, RunId};
+use change::Change;
+use journal::{Journal, Lock, RunDir};
+use run_id::RunId;
 
 /// The changes of one run. Dropped, it undoes them: on an error, a panic, or the normal way by [`Changes::undo`].
 #[derive(Debug)]

@@ -38,20 +38,33 @@ impl Recording {
         }
     }
 
-    /// Waits until the writing ends by itself, and ends the capture then. Never returns if it is over already.
+    /// Ends the capture, if it has not ended: nothing that passes from now on is recorded. What was captured is still
+    /// being written; [`Recording::ended`] tells when that is done.
     ///
     /// # Errors
     /// Where the capture cannot be ended.
-    pub async fn ended_by_itself(&mut self) -> Result<()> {
+    pub fn stop(&mut self) -> Result<()> {
+        self.capture.detach()?;
+        self.drain.stop();
+        Ok(())
+    }
+
+    /// Waits until the file is complete, be it that the recording was stopped or that the writing ended by itself.
+    /// Never returns if it was complete before.
+    ///
+    /// # Errors
+    /// Where the capture cannot be ended.
+    pub async fn ended(&mut self) -> Result<()> {
         if self.is_over {
             return std::future::pending().await;
         }
         let outcome = self.drain.ended().await;
         self.capture.detach()?;
-        self.conclude(outcome)
+        self.conclude(&outcome);
+        Ok(())
     }
 
-    /// Ends it if it is not over: no packet is captured after this, and all before are in the file.
+    /// Stops, and waits until the file is complete.
     ///
     /// # Errors
     /// Where the capture cannot be ended.
@@ -59,13 +72,11 @@ impl Recording {
         if self.is_over {
             return Ok(());
         }
-        self.capture.detach()?;
-        self.drain.stop();
-        let outcome = self.drain.ended().await;
-        self.conclude(outcome)
+        self.stop()?;
+        self.ended().await
     }
 
-    fn conclude(&mut self, outcome: Outcome) -> Result<()> {
+    fn conclude(&mut self, outcome: &Outcome) {
         self.is_over = true;
         let stats = self.capture.stats();
         if let End::Broken(error) = &outcome.end
@@ -73,8 +84,6 @@ impl Recording {
         {
             say!("nsntrace: cannot write to {}: {error}; the capture ended there", self.file);
         }
-        // What a broken or satisfied writer leaves in the ring is nobody's loss: the capture had ended.
         self.voice.finished(outcome.packets, &stats, self.ring_bytes);
-        Ok(())
     }
 }

@@ -1,12 +1,11 @@
 //! The story of a trace.
 
-use std::{os::fd::AsFd, thread, time::Duration};
+use std::{thread, time::Duration};
 
-use ipnet::IpNet;
 use nix::sys::prctl::set_child_subreaper;
 use tokio::{
     runtime,
-    time::{Instant, MissedTickBehavior, interval, sleep},
+    time::{MissedTickBehavior, interval, sleep},
 };
 
 use crate::{
@@ -14,23 +13,9 @@ use crate::{
     check::{self, Host},
     config::{Config, Outfile, Words},
     error::{Context, Error, Result},
-    host::{
-        Changes,
-        cgroup_leaf::Leaf,
-        forwarding,
-        journal::Change,
-        link::{self, Names},
-        nat, resolver,
-        route::{self, DEFAULT_MTU, Survey},
-    },
+    join::{Joined, join},
     life::{Event, Life},
-    namespace::{
-        inside,
-        netns::Netns,
-        quiet,
-        subnet::{self, Subnet},
-        sysctls,
-    },
+    namespace::{netns::Netns, quiet},
     output::{
         pcap::PcapWriter,
         trace_file::{Invoker, TraceFile},
@@ -69,75 +54,6 @@ pub fn program(config: &Config) -> Result<u8> {
         say!("nsntrace: {error}");
     }
     status
-}
-
-/// What the namespace is joined to the host by.
-struct Joined {
-    names: Names,
-    subnet: Subnet,
-    interface: String,
-    leaf: Leaf,
-}
-
-/// Joins the namespace to the host: link, forwarding, routing, NAT, and a cgroup for who lives in it.
-fn join(config: &Config, host: &Host, netns: &Netns) -> Result<(Changes, Joined)> {
-    let voice = Voice::new(config.words);
-    let (mut changes, lock) = Changes::begin()?;
-    let id = changes.id();
-    let survey = route::survey()?;
-    let subnet = free_subnet(&survey)?;
-    let names = Names::of_this_process();
-    let uplinks = host.device.as_ref().map_or(&survey.uplinks[..], std::slice::from_ref);
-    let mtu = uplinks.first().map_or(DEFAULT_MTU, |uplink| uplink.mtu);
-    let leaf = Leaf::of(id, &host.cgroup);
-
-    changes.make(Change::Link { name: names.outer.clone() }, || {
-        link::create(&names, netns.as_fd(), &subnet, mtu, id)
-    })?;
-    inside::configure(netns, &names.inner, &subnet)?;
-    sysctls::carry_over(netns)?;
-    forwarding::allow(&names.outer)?;
-    for uplink in uplinks {
-        forward(&mut changes, &uplink.name, voice)?;
-    }
-    drop(lock);
-
-    if let Some(device) = &host.device {
-        let table = route::FIRST_TABLE + std::process::id();
-        let change = Change::Routing { link: names.outer.clone(), table };
-        changes.make(change, || route::only_by(&device.name, &names.outer, table))?;
-    }
-    let rules = nat::plan(&names.outer, &subnet, id);
-    changes.make(Change::Nat { rules: rules.clone() }, || nat::insert(&rules))?;
-    changes.make(Change::Cgroup { path: leaf.path().to_owned() }, || leaf.create())?;
-
-    let interface =
-        uplinks.first().or(survey.uplink6.as_ref()).map_or("any", |uplink| &uplink.name).to_owned();
-    Ok((changes, Joined { names, subnet, interface, leaf }))
-}
-
-/// Addresses that nothing on this host knows.
-fn free_subnet(survey: &Survey) -> Result<Subnet> {
-    let mut taken = survey.taken.clone();
-    taken.extend(resolver::name_servers().into_iter().map(IpNet::from));
-    subnet::free(&taken, |below| fastrand::u32(..below)).ok_or_else(|| {
-        Error::told("no private IPv4 addresses are left for the namespace: the host's routes cover them all")
-    })
-}
-
-/// Lets the host forward what comes in at an uplink, if it does not.
-fn forward(changes: &mut Changes, uplink: &str, voice: Voice) -> Result<()> {
-    let change = Change::Forwarding { device: uplink.to_owned() };
-    // Another run has switched it on: it must stay on until the last of us has ended.
-    if changes.others()?.iter().any(|other| other.contains(&change)) {
-        return changes.make(change, || Ok(()));
-    }
-    if forwarding::is_on(uplink)? {
-        return Ok(());
-    }
-    changes.make(change, || forwarding::switch_on(uplink))?;
-    voice.forwarding(uplink);
-    Ok(())
 }
 
 /// Attaches the capture, releases the program, and follows both to their end.
@@ -193,7 +109,6 @@ async fn follow(
     recording: &mut Recording,
     log: Option<KernelLog>,
 ) -> Result<u8> {
-    let started = Instant::now();
     let mut ticks = interval(COUNT_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let counts = Voice::new(config.words).counts();
@@ -206,11 +121,10 @@ async fn follow(
                 Event::Report => recording.report(),
                 Event::Ended(status) => return Ok(status),
             },
-            ended = recording.ended_by_itself() => ended?,
+            ended = recording.ended() => ended?,
             () = &mut timer, if is_timed => {
                 is_timed = false;
-                Voice::new(config.words).detail(format_args!("the capture ends after {:?}", started.elapsed()));
-                recording.finish().await?;
+                recording.stop()?;
             }
             _ = ticks.tick(), if counts => recording.count(),
             () = &mut messages => {}

@@ -14,7 +14,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::journal::RunId;
+use super::run_id::RunId;
 use crate::error::{Context, Error, Result};
 
 /// How the names of our cgroups begin; the run's name follows.

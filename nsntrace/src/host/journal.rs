@@ -4,18 +4,18 @@
 //! are read as root, so whatever is not as only root can have made it is refused.
 
 use std::{
-    fmt,
     fs::{DirBuilder, File},
     io::{self, ErrorKind, Read, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    str::FromStr,
 };
 
 use nix::fcntl::{Flock, FlockArg, OFlag};
-use serde::{Deserialize, Serialize};
 
-use super::nat::Rule;
+use super::{
+    change::{Change, parse},
+    run_id::RunId,
+};
 use crate::error::{Context, Error, Result};
 
 /// The run folder.
@@ -26,64 +26,6 @@ const LOCK: &str = "lock";
 
 /// A record is some hundred bytes long; a larger file is none.
 const MAX_RECORD_BYTES: u64 = 64 << 10;
-
-/// One change in the host. Whoever undoes it has only this.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Change {
-    /// A veth pair, by the name of its end in the host.
-    Link {
-        /// The name.
-        name: String,
-    },
-    /// IPv4 forwarding on a device, switched on from off, with the rule that guards it. Runs share it: the last one
-    /// alive undoes it.
-    Forwarding {
-        /// The device.
-        device: String,
-    },
-    /// Rules of this run in the packet filter.
-    Nat {
-        /// In the order in which they are inserted.
-        rules: Vec<Rule>,
-    },
-    /// A policy rule for what comes in at `link`, and the routing table that it names.
-    Routing {
-        /// Name of the link's end in the host.
-        link: String,
-        /// Number of the table.
-        table: u32,
-    },
-    /// A cgroup for the program's tree.
-    Cgroup {
-        /// Its absolute path.
-        path: PathBuf,
-    },
-}
-
-/// The name of a run: eight hexadecimal digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RunId(u32);
-
-impl RunId {
-    /// The word by which rules and links name their run.
-    pub fn tag(self) -> String {
-        format!("nsntrace:{self}")
-    }
-}
-
-impl fmt::Display for RunId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:08x}", self.0)
-    }
-}
-
-impl FromStr for RunId {
-    type Err = std::num::ParseIntError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        u32::from_str_radix(text, 16).map(Self)
-    }
-}
 
 /// The run folder, known to be root's own.
 #[derive(Debug)]
@@ -148,7 +90,7 @@ impl RunDir {
     /// Where the file cannot be made.
     pub fn begin(&self) -> Result<Journal> {
         loop {
-            let id = RunId(fastrand::u32(..));
+            let id = RunId::random();
             let path = self.record(id);
             let file = File::options().read(true).append(true).create_new(true).mode(0o600).open(&path);
             match file {
@@ -287,40 +229,6 @@ impl Journal {
     }
 }
 
-/// A last line without its end is of a change that was never made: the line comes first.
-fn parse(text: &str) -> Option<Vec<Change>> {
-    let complete = text.rfind('\n').map_or("", |end| &text[..end]);
-    complete.lines().map(|line| serde_json::from_str::<Change>(line).ok().filter(Change::is_ours)).collect()
-}
-
-impl Change {
-    /// Whether other runs may have recorded the same change, which is made once.
-    pub fn is_shared(&self) -> bool {
-        matches!(self, Self::Forwarding { .. })
-    }
-
-    /// Whether it is a change that a run makes: a record is no way to have something else undone.
-    fn is_ours(&self) -> bool {
-        match self {
-            Self::Link { name } => name.starts_with(super::link::OUTER),
-            Self::Forwarding { device } => is_device(device),
-            Self::Nat { rules } => rules.iter().all(Rule::is_ours),
-            Self::Routing { link, table } => {
-                link.starts_with(super::link::OUTER) && *table >= super::route::FIRST_TABLE
-            }
-            Self::Cgroup { path } => {
-                let name = path.file_name().and_then(|name| name.to_str());
-                path.is_absolute() && name.is_some_and(|name| name.starts_with(super::cgroup_leaf::PREFIX))
-            }
-        }
-    }
-}
-
-/// A name that stays one component of a path below /proc/sys.
-fn is_device(name: &str) -> bool {
-    !name.is_empty() && name.len() < libc::IFNAMSIZ && !name.contains('/') && name != "." && name != ".."
-}
-
 fn refused() -> io::Error {
     io::Error::other("it is a symbolic link: remove it")
 }
@@ -350,11 +258,10 @@ mod tests {
     fn a_record_is_read_back_when_its_owner_is_dead() {
         let (_temp, dir) = dir();
         let mut journal = dir.begin().expect("a record");
-        let id = journal.id();
         journal.record(link()).expect("written");
         journal.record(Change::Forwarding { device: "eth1".into() }).expect("written");
         assert!(dir.dead().expect("readable").is_empty());
-        assert_eq!(dir.alive_besides(RunId(!id.0)).expect("readable"), [journal.changes().to_vec()]);
+        assert_eq!(dir.alive_besides(RunId::random()).expect("readable"), [journal.changes().to_vec()]);
 
         let changes = journal.changes().to_vec();
         drop(journal);
@@ -362,27 +269,6 @@ mod tests {
         assert_eq!(dead[0].changes(), changes);
         dir.forget(dead.remove(0)).expect("removed");
         assert!(dir.dead().expect("readable").is_empty());
-    }
-
-    #[test]
-    fn a_torn_last_line_was_never_done() {
-        assert_eq!(parse("{\"Link\":{\"name\":\"nsgw1\"}}\n{\"Link\":{\"na"), Some(vec![link()]));
-        assert_eq!(parse("{\"Li"), Some(vec![]));
-        assert_eq!(parse("garbage\n"), None);
-    }
-
-    #[test]
-    fn a_record_cannot_name_what_no_run_makes() {
-        for line in [
-            r#"{"Link":{"name":"eth0"}}"#,
-            r#"{"Forwarding":{"device":"../../../kernel"}}"#,
-            r#"{"Routing":{"link":"nsgw1","table":254}}"#,
-            r#"{"Cgroup":{"path":"/sys/fs/cgroup/system.slice"}}"#,
-            r#"{"Cgroup":{"path":"nsntrace-1"}}"#,
-            r#"{"Nat":{"rules":[{"table":"filter","chain":"INPUT","spec":"-j DROP"}]}}"#,
-        ] {
-            assert_eq!(parse(&format!("{line}\n")), None, "{line}");
-        }
     }
 
     #[test]
@@ -413,11 +299,5 @@ mod tests {
         assert!(RunDir::at(&path, owner).is_err());
         fs::remove_file(&path).expect("removed");
         assert!(RunDir::at(&path, owner + 1).is_err());
-    }
-
-    #[test]
-    fn ids_have_eight_digits() {
-        assert_eq!(RunId(0xab).to_string(), "000000ab");
-        assert_eq!("000000ab".parse(), Ok(RunId(0xab)));
     }
 }

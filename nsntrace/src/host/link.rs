@@ -7,7 +7,7 @@ use rtnetlink::{
     packet_route::link::{InfoData, InfoVeth, LinkAttribute},
 };
 
-use super::journal::RunId;
+use super::run_id::RunId;
 use crate::{
     error::{Context, Result},
     namespace::subnet::Subnet,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::journal::RunId;
+use super::run_id::RunId;
 use crate::{
     error::{Context, Error, Result},
     namespace::subnet::Subnet,

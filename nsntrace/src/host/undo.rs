@@ -1,9 +1,12 @@
 //! The one way back: from a record, the last change first. What is gone already is a success.
 
 use super::{
-    cgroup_leaf, forwarding,
-    journal::{Change, Journal, Lock, RunDir, RunId},
+    cgroup_leaf,
+    change::Change,
+    forwarding,
+    journal::{Journal, Lock, RunDir},
     link, nat, route,
+    run_id::RunId,
 };
 use crate::{
     error::{Error, Result},

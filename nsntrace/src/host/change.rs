@@ -1,0 +1,101 @@
+//! What a run changes in the host, as plain data: whoever undoes it has only this.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::{cgroup_leaf, link, nat::Rule, route};
+
+/// One change in the host. Whoever undoes it has only this.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// A veth pair, by the name of its end in the host.
+    Link {
+        /// The name.
+        name: String,
+    },
+    /// IPv4 forwarding on a device, switched on from off, with the rule that guards it. Runs share it: the last one
+    /// alive undoes it.
+    Forwarding {
+        /// The device.
+        device: String,
+    },
+    /// Rules of this run in the packet filter.
+    Nat {
+        /// In the order in which they are inserted.
+        rules: Vec<Rule>,
+    },
+    /// A policy rule for what comes in at `link`, and the routing table that it names.
+    Routing {
+        /// Name of the link's end in the host.
+        link: String,
+        /// Number of the table.
+        table: u32,
+    },
+    /// A cgroup for the program's tree.
+    Cgroup {
+        /// Its absolute path.
+        path: PathBuf,
+    },
+}
+
+/// A last line without its end is of a change that was never made: the line comes first.
+pub(super) fn parse(text: &str) -> Option<Vec<Change>> {
+    let complete = text.rfind('\n').map_or("", |end| &text[..end]);
+    complete.lines().map(|line| serde_json::from_str::<Change>(line).ok().filter(Change::is_ours)).collect()
+}
+
+impl Change {
+    /// Whether other runs may have recorded the same change, which is made once.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::Forwarding { .. })
+    }
+
+    /// Whether it is a change that a run makes: a record is no way to have something else undone.
+    fn is_ours(&self) -> bool {
+        match self {
+            Self::Link { name } => name.starts_with(link::OUTER),
+            Self::Forwarding { device } => is_device(device),
+            Self::Nat { rules } => rules.iter().all(Rule::is_ours),
+            Self::Routing { link, table } => link.starts_with(link::OUTER) && *table >= route::FIRST_TABLE,
+            Self::Cgroup { path } => {
+                let name = path.file_name().and_then(|name| name.to_str());
+                path.is_absolute() && name.is_some_and(|name| name.starts_with(cgroup_leaf::PREFIX))
+            }
+        }
+    }
+}
+
+/// A name that stays one component of a path below /proc/sys.
+fn is_device(name: &str) -> bool {
+    !name.is_empty() && name.len() < libc::IFNAMSIZ && !name.contains('/') && name != "." && name != ".."
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_torn_last_line_was_never_done() {
+        assert_eq!(
+            parse("{\"Link\":{\"name\":\"nsgw1\"}}\n{\"Link\":{\"na"),
+            Some(vec![Change::Link { name: "nsgw1".into() }])
+        );
+        assert_eq!(parse("{\"Li"), Some(vec![]));
+        assert_eq!(parse("garbage\n"), None);
+    }
+
+    #[test]
+    fn a_record_cannot_name_what_no_run_makes() {
+        for line in [
+            r#"{"Link":{"name":"eth0"}}"#,
+            r#"{"Forwarding":{"device":"../../../kernel"}}"#,
+            r#"{"Routing":{"link":"nsgw1","table":254}}"#,
+            r#"{"Cgroup":{"path":"/sys/fs/cgroup/system.slice"}}"#,
+            r#"{"Cgroup":{"path":"nsntrace-1"}}"#,
+            r#"{"Nat":{"rules":[{"table":"filter","chain":"INPUT","spec":"-j DROP"}]}}"#,
+        ] {
+            assert_eq!(parse(&format!("{line}\n")), None, "{line}");
+        }
+    }
+}

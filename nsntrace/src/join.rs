@@ -1,0 +1,103 @@
+//! The namespace joined to the host: a link, a way out, and nothing of the host that is not undone.
+
+use std::os::fd::AsFd;
+
+use ipnet::IpNet;
+
+use crate::{
+    check::Host,
+    config::Config,
+    error::{Error, Result},
+    host::{
+        Changes,
+        cgroup_leaf::Leaf,
+        change::Change,
+        forwarding,
+        link::{self, Names},
+        nat, resolver,
+        route::{self, DEFAULT_MTU, Survey},
+    },
+    namespace::{
+        inside,
+        netns::Netns,
+        subnet::{self, Subnet},
+        sysctls,
+    },
+    words::Voice,
+};
+
+/// What the namespace is joined to the host by.
+pub struct Joined {
+    /// The link's ends.
+    pub names: Names,
+    /// Its addresses.
+    pub subnet: Subnet,
+    /// What the user knows the way out by.
+    pub interface: String,
+    /// The cgroup for who lives in it.
+    pub leaf: Leaf,
+}
+
+/// Joins the namespace to the host: link, forwarding, routing, NAT, and a cgroup for who lives in it.
+///
+/// # Errors
+/// Where one of it fails; what was changed is undone then.
+pub fn join(config: &Config, host: &Host, netns: &Netns) -> Result<(Changes, Joined)> {
+    let voice = Voice::new(config.words);
+    let (mut changes, lock) = Changes::begin()?;
+    let id = changes.id();
+    let survey = route::survey()?;
+    let subnet = free_subnet(&survey)?;
+    let names = Names::of_this_process();
+    let uplinks = host.device.as_ref().map_or(&survey.uplinks[..], std::slice::from_ref);
+    let mtu = uplinks.first().map_or(DEFAULT_MTU, |uplink| uplink.mtu);
+    let leaf = Leaf::of(id, &host.cgroup);
+
+    changes.make(Change::Link { name: names.outer.clone() }, || {
+        link::create(&names, netns.as_fd(), &subnet, mtu, id)
+    })?;
+    inside::configure(netns, &names.inner, &subnet)?;
+    sysctls::carry_over(netns)?;
+    forwarding::allow(&names.outer)?;
+    for uplink in uplinks {
+        forward(&mut changes, &uplink.name, voice)?;
+    }
+    drop(lock);
+
+    if let Some(device) = &host.device {
+        let table = route::FIRST_TABLE + std::process::id();
+        let change = Change::Routing { link: names.outer.clone(), table };
+        changes.make(change, || route::only_by(&device.name, &names.outer, table))?;
+    }
+    let rules = nat::plan(&names.outer, &subnet, id);
+    changes.make(Change::Nat { rules: rules.clone() }, || nat::insert(&rules))?;
+    changes.make(Change::Cgroup { path: leaf.path().to_owned() }, || leaf.create())?;
+
+    let interface =
+        uplinks.first().or(survey.uplink6.as_ref()).map_or("any", |uplink| &uplink.name).to_owned();
+    Ok((changes, Joined { names, subnet, interface, leaf }))
+}
+
+/// Addresses that nothing on this host knows.
+fn free_subnet(survey: &Survey) -> Result<Subnet> {
+    let mut taken = survey.taken.clone();
+    taken.extend(resolver::name_servers().into_iter().map(IpNet::from));
+    subnet::free(&taken, |below| fastrand::u32(..below)).ok_or_else(|| {
+        Error::told("no private IPv4 addresses are left for the namespace: the host's routes cover them all")
+    })
+}
+
+/// Lets the host forward what comes in at an uplink, if it does not.
+fn forward(changes: &mut Changes, uplink: &str, voice: Voice) -> Result<()> {
+    let change = Change::Forwarding { device: uplink.to_owned() };
+    // Another run has switched it on: it must stay on until the last of us has ended.
+    if changes.others()?.iter().any(|other| other.contains(&change)) {
+        return changes.make(change, || Ok(()));
+    }
+    if forwarding::is_on(uplink)? {
+        return Ok(());
+    }
+    changes.make(change, || forwarding::switch_on(uplink))?;
+    voice.forwarding(uplink);
+    Ok(())
+}

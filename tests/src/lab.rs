@@ -25,9 +25,9 @@ pub const INTERNET_DEVICE: &str = "inet0";
 pub const SERVER_ADDRESS: &str = "203.0.113.7";
 
 const CGROUP_PREFIX: &str = "nsntrace-lab-";
-const TOOLS: [&str; 16] = [
+const TOOLS: [&str; 15] = [
     "busybox", "capinfos", "curl", "dig", "dnsmasq", "ip", "iperf3", "iptables", "nft", "prlimit", "python3",
-    "setpriv", "ss", "strace", "tcpdump", "tshark",
+    "setpriv", "ss", "tcpdump", "tshark",
 ];
 
 /// A fake host and a fake internet. Dropping it ends all that runs in them.
@@ -125,7 +125,7 @@ impl Lab {
         self.nsntrace_by([] as [&str; 0], arguments)
     }
 
-    /// `nsntrace` with these arguments, started by another program, such as `strace`, whose last argument it is.
+    /// `nsntrace` with these arguments, started by another program, such as `prlimit`, whose last argument it is.
     pub fn nsntrace_by<V: AsRef<OsStr>, W: AsRef<OsStr>>(
         &self,
         starter: impl IntoIterator<Item = V>,

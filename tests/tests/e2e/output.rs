@@ -64,9 +64,8 @@ fn older_trace_outlives_a_failure(lab: &Lab) -> Result<()> {
     };
     fails(lab.nsntrace(["-d", "nosuch0", "true"])?)?;
     for call in ["setns", "bpf"] {
-        let inject = format!("inject={call}:error=EPERM:when=1+");
-        let strace = ["strace", "-f", "-b", "execve", "-o", "/dev/null", "-e", &inject];
-        fails(lab.nsntrace_by(strace, ["true"])?)?;
+        let fail = [env!("CARGO_BIN_EXE_fail"), call, "", "1+", "1", "/dev/null"];
+        fails(lab.nsntrace_by(fail, ["true"])?)?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything that is done with this workspace beyond `cargo build`.
 
+mod bench;
 mod ebpf;
 mod setup;
 mod shell;
@@ -11,7 +12,7 @@ use std::{ffi::OsString, os::unix::process::CommandExt, process::Command};
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
-use shell::{is_root, root, run};
+use shell::{cargo, is_root, root, run};
 
 /// Set up, build, run, test and measure nsntrace
 #[derive(Parser)]
@@ -37,6 +38,13 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Measure what a trace costs, beside tcpdump and no capture at all
+    Bench {
+        /// What: flood
+        part: String,
+        /// How often each contestant has its turn [default: 25]
+        rounds: Option<usize>,
+    },
     /// Trace a download under older kernels, Debian's own, in a virtual machine
     Vm {
         /// Which: 5.10, 6.1, 6.12 [default: all]
@@ -60,6 +68,7 @@ fn main() -> Result<()> {
         Task::BuildEbpf { check: false } => ebpf::build(),
         Task::BuildEbpf { check: true } => ebpf::check(),
         Task::Run { arguments } => run_nsntrace(&arguments),
+        Task::Bench { part, rounds } => bench::bench(&part, rounds),
         Task::Vm { versions, tests } => test::under_kernels(&versions, tests.as_deref()),
         Task::Test { filter } => test::all(filter.as_deref()),
     }
@@ -67,7 +76,7 @@ fn main() -> Result<()> {
 
 fn run_nsntrace(arguments: &[OsString]) -> Result<()> {
     setup::to_run()?;
-    run(Command::new("cargo").args(["build", "--release", "--package", "nsntrace"]))?;
+    run(&mut cargo(&["build", "--release", "--package", "nsntrace"]))?;
     let binary = root().join("target/release/nsntrace");
     let mut command = if is_root() {
         Command::new(&binary)

@@ -12,6 +12,13 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is in the workspace")
 }
 
+/// Cargo with these arguments, and the target folder where the others look for what it builds.
+pub fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new("cargo");
+    command.args(arguments).env("CARGO_TARGET_DIR", root().join("target"));
+    command
+}
+
 /// Runs a command to its end.
 ///
 /// # Errors

@@ -1,12 +1,15 @@
 //! Everything that must hold before a change lands.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context, Result};
 
 use crate::{
     ebpf, setup,
-    shell::{as_root, is_root, root, run, stdout},
+    shell::{as_root, cargo, is_root, root, run, stdout},
     vm,
 };
 
@@ -25,17 +28,11 @@ pub fn all(filter: Option<&str>) -> Result<()> {
         println!("== the eBPF object is what the source yields");
         ebpf::check()?;
     }
-    step("build", cargo(&BUILD))?;
-    let mut unit = cargo(&[
-        "test",
-        "--quiet",
-        "--package",
-        "nsntrace",
-        "--package",
-        "nsntrace-ebpf",
-        "--package",
-        "xtask",
-    ]);
+    println!("== build");
+    build()?;
+    let packages = ["nsntrace", "nsntrace-ebpf", "xtask"].map(|package| format!("--package={package}"));
+    let mut unit = cargo(&["test", "--quiet"]);
+    unit.args(packages);
     step("unit tests", with(&mut unit, filter))?;
     end_to_end(filter)?;
     if filter.is_none() {
@@ -54,7 +51,7 @@ pub fn under_kernels(versions: &[String], tests: Option<&str>) -> Result<()> {
     let target = root().join("target");
     let binary = target.join("release/nsntrace");
     if !is_root() || !binary.exists() {
-        run(&mut cargo(&BUILD))?;
+        build()?;
     }
     if !is_root() {
         let tests = tests.map(|filter| format!("--tests={filter}"));
@@ -76,7 +73,14 @@ fn suite() -> Result<PathBuf> {
     Ok(path.into())
 }
 
-/// How the binary under test is built.
+/// Builds the binary under test.
+///
+/// # Errors
+/// Where it cannot be built.
+pub fn build() -> Result<()> {
+    run(&mut cargo(&BUILD))
+}
+
 const BUILD: [&str; 5] = ["build", "--quiet", "--release", "--package", "nsntrace"];
 
 fn as_root_again() -> Result<Command> {
@@ -86,22 +90,23 @@ fn as_root_again() -> Result<Command> {
 
 /// As root, since they make namespaces.
 fn end_to_end(filter: Option<&str>) -> Result<()> {
-    let build = cargo(&["build", "--quiet", "--release", "--package", "nsntrace-tests", "--all-targets"]);
-    step("end-to-end tests", build)?;
-    let mut suite = as_root("env");
-    suite.arg(format!("NSNTRACE={}", root().join("target/release/nsntrace").display()));
-    suite.args(["cargo", "test", "--quiet", "--release", "--package", "nsntrace-tests"]);
-    run(with(&mut suite, filter))
+    println!("== end-to-end tests");
+    let mut unit = cargo(&["test", "--quiet", "--release", "--package", "nsntrace-tests", "--lib", "--bins"]);
+    run(with(&mut unit, filter))?;
+    let mut suite = on_the_lab(&suite()?);
+    run(suite.args(filter))
+}
+
+/// A program of the tests' crate, as root and with the binary under test.
+pub fn on_the_lab(program: &Path) -> Command {
+    let mut command = as_root("env");
+    command.arg(format!("NSNTRACE={}", root().join("target/release/nsntrace").display()));
+    command.arg(program);
+    command
 }
 
 fn with<'a>(command: &'a mut Command, filter: Option<&str>) -> &'a mut Command {
     command.arg("--").args(filter)
-}
-
-fn cargo(arguments: &[&str]) -> Command {
-    let mut command = Command::new("cargo");
-    command.args(arguments);
-    command
 }
 
 fn step(name: &str, mut command: impl std::borrow::BorrowMut<Command>) -> Result<()> {

@@ -27,10 +27,8 @@ enum About {
     Fd(usize),
     /// A path, at the address in this argument.
     Path(usize),
-    /// A descriptor that is locked or unlocked.
-    Lock,
 }
-use About::{Fd, Lock, Nothing, Path};
+use About::{Fd, Nothing, Path};
 
 const CALLS: &[(&str, i64, About)] = &[
     ("bind", libc::SYS_bind, Fd(0)),
@@ -43,7 +41,7 @@ const CALLS: &[(&str, i64, About)] = &[
     ("epoll_ctl", libc::SYS_epoll_ctl, Fd(2)),
     ("eventfd2", libc::SYS_eventfd2, Nothing),
     ("fcntl", libc::SYS_fcntl, Fd(0)),
-    ("flock", libc::SYS_flock, Lock),
+    ("flock", libc::SYS_flock, Fd(0)),
     ("ftruncate", libc::SYS_ftruncate, Fd(0)),
     ("mkdir", libc::SYS_mkdir, Path(0)),
     ("mkdirat", libc::SYS_mkdirat, Path(1)),
@@ -141,7 +139,7 @@ impl Failing {
         if info.op == libc::PTRACE_SYSCALL_INFO_ENTRY {
             // SAFETY: at the beginning of a call this is what the kernel has filled in.
             let (call, arguments) = unsafe { (info.u.entry.nr, info.u.entry.args) };
-            if call.cast_signed() != self.call {
+            if call.cast_signed() != self.call || is_unlock(self.call, &arguments) {
                 return Ok(());
             }
             let file = subject(self.about, pid, &arguments).unwrap_or_default();
@@ -171,6 +169,11 @@ fn leave(pid: Pid) {
     let _ = ptrace::detach(pid, None);
 }
 
+/// Whether it gives a lock back, which does not fail.
+fn is_unlock(call: i64, arguments: &[u64; 6]) -> bool {
+    call == libc::SYS_flock && arguments[1] == u64::from(libc::LOCK_UN.cast_unsigned())
+}
+
 /// The file that a call is about.
 fn subject(about: About, pid: Pid, arguments: &[u64; 6]) -> Option<String> {
     match about {
@@ -178,11 +181,6 @@ fn subject(about: About, pid: Pid, arguments: &[u64; 6]) -> Option<String> {
         Fd(index) => {
             let file = fs::read_link(format!("/proc/{pid}/fd/{}", arguments[index])).ok()?;
             Some(format!("{} {}", arguments[index], file.display()))
-        }
-        Lock => {
-            let unlocks = arguments[1] & u64::from(libc::LOCK_UN.cast_unsigned()) != 0;
-            let file = subject(Fd(0), pid, arguments)?;
-            Some(if unlocks { format!("unlock {file}") } else { file })
         }
         Path(index) => {
             let mut path = [0; 256];

@@ -64,7 +64,7 @@ impl RecordHeader {
     pub const SIZE: usize = size_of::<Self>();
 }
 
-/// What one CPU has counted. The books balance: `seen` = `captured` + `dropped`.
+/// What is counted, in packets. The books balance: `seen` = `captured` + `dropped`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {

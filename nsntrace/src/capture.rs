@@ -7,9 +7,8 @@ mod kernel_log;
 mod mapping;
 mod processors;
 mod ring;
-mod stats;
 
-use std::sync::Arc;
+use std::{os::fd::AsFd, sync::Arc};
 
 use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
@@ -17,10 +16,9 @@ use aya::{
     programs::{ProgramError, SchedClassifier, TcAttachType, tc},
     util::{KernelVersion, nr_cpus},
 };
-use nsntrace_ebpf::names;
+use nsntrace_ebpf::{Counters, names};
 
 pub use kernel_log::KernelLog;
-pub use stats::Stats;
 
 use crate::{
     error::{Context, Error, Result},
@@ -31,9 +29,6 @@ use ring::Ring;
 
 /// The kernel side; `cargo xtask build-ebpf` makes it.
 static OBJECT: &[u8] = include_bytes_aligned!("../bpf/nsntrace.bpf.o");
-
-/// From here on programs are attached by links of their own; before, to a qdisc that must be there.
-const TCX_SINCE: (u8, u8, u16) = (6, 6, 0);
 
 /// How a capture is to be.
 #[derive(Clone, Copy, Debug)]
@@ -86,8 +81,10 @@ impl Loaded {
             let loaded = program(&mut ebpf, name)?.load().map_err(refusal);
             loaded.context("load", format_args!("the capture program {name}"))?;
         }
-        let ring = Ring::map(take(&mut ebpf, names::RING)?, settings.ring_bytes)?;
-        let processors = Arc::new(Processors::map(take(&mut ebpf, names::PROCESSORS)?, cpus)?);
+        let ring = take(&mut ebpf, names::RING)?.fd().as_fd().try_clone_to_owned();
+        let ring = Ring::map(ring.context("hold", "the ring buffer")?, settings.ring_bytes as usize)?;
+        let processors = Processors::map(take(&mut ebpf, names::PROCESSORS)?.fd().as_fd(), cpus)?;
+        let processors = Arc::new(processors);
         let log = settings.messages.then(|| KernelLog::new(&mut ebpf)).transpose()?;
         Ok(Self { ebpf, ring, processors, log })
     }
@@ -108,9 +105,7 @@ impl Capture {
     fn attach(&mut self, interface: &str) -> Result<()> {
         let Some(ebpf) = self.ebpf.as_mut() else { return Ok(()) };
         self.netns.run(|| {
-            let (major, minor, patch) = TCX_SINCE;
-            if KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(major, minor, patch))
-            {
+            if !has_links() {
                 tc::qdisc_add_clsact(interface).context("add a clsact qdisc to", interface)?;
             }
             for (name, direction) in
@@ -134,12 +129,16 @@ impl Capture {
         self.netns.run(|| {
             drop(ebpf);
             Ok(())
-        })
+        })?;
+        if !has_links() {
+            wait_for_programs();
+        }
+        Ok(())
     }
 
     /// What the kernel side has counted.
-    pub fn stats(&self) -> Stats {
-        self.processors.stats()
+    pub fn counters(&self) -> Counters {
+        self.processors.counters()
     }
 }
 
@@ -147,6 +146,19 @@ impl Drop for Capture {
     fn drop(&mut self) {
         let _ = self.detach();
     }
+}
+
+/// Since 6.6 programs are attached by links of their own; before, to a qdisc that must be there.
+fn has_links() -> bool {
+    KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0))
+}
+
+/// The end of a link waits for the programs that are just running, the end of a filter does not. This returns when
+/// each processor has passed a point at which it runs none.
+fn wait_for_programs() {
+    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+    // SAFETY: it takes plain numbers. Where the kernel does not have it, nothing is waited for.
+    unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
 }
 
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier> {

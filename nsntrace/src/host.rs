@@ -11,6 +11,8 @@ pub mod route;
 pub mod run_id;
 mod undo;
 
+use nix::sys::signal::Signal;
+
 use crate::{
     error::{Error, Result},
     words::say,
@@ -31,10 +33,11 @@ impl Changes {
     /// is decided from here until it is dropped: free addresses, and who has switched forwarding on.
     ///
     /// # Errors
-    /// Where the run folder is not one that only root can have made.
-    pub fn begin() -> Result<(Self, Lock)> {
+    /// Where the run folder is not one that only root can have made, or `give_up` names a signal while the lock is
+    /// waited for.
+    pub fn begin(give_up: impl Fn() -> Option<Signal>) -> Result<(Self, Lock)> {
         let dir = RunDir::open()?;
-        let lock = dir.lock()?;
+        let lock = dir.lock(give_up)?;
         undo::sweep(&dir, &lock)?;
         let journal = dir.begin()?;
         Ok((Self { dir, journal: Some(journal) }, lock))

@@ -23,6 +23,7 @@ use crate::{
         subnet::{self, Subnet},
         sysctls,
     },
+    signals::Signals,
     words::Voice,
 };
 
@@ -42,9 +43,9 @@ pub struct Joined {
 ///
 /// # Errors
 /// Where one of it fails; what was changed is undone then.
-pub fn join(config: &Config, host: &Host, netns: &Netns) -> Result<(Changes, Joined)> {
+pub fn join(config: &Config, host: &Host, netns: &Netns, signals: &Signals) -> Result<(Changes, Joined)> {
     let voice = Voice::new(config.words);
-    let (mut changes, lock) = Changes::begin()?;
+    let (mut changes, lock) = Changes::begin(|| signals.pending_end())?;
     let id = changes.id();
     let survey = route::survey()?;
     let subnet = free_subnet(&survey)?;
@@ -67,7 +68,10 @@ pub fn join(config: &Config, host: &Host, netns: &Netns) -> Result<(Changes, Joi
     if let Some(device) = &host.device {
         let table = route::FIRST_TABLE + std::process::id();
         let change = Change::Routing { link: names.outer.clone(), table };
-        changes.make(change, || route::only_by(&device.name, &names.outer, table))?;
+        let leads_out = changes.make(change, || route::only_by(&device.name, &names.outer, table))?;
+        if !leads_out {
+            voice.no_way_out(&device.name);
+        }
     }
     let rules = nat::plan(&names.outer, &subnet, id);
     changes.make(Change::Nat { rules: rules.clone() }, || nat::insert(&rules))?;
@@ -89,10 +93,10 @@ fn free_subnet(survey: &Survey) -> Result<Subnet> {
 
 /// Lets the host forward what comes in at an uplink, if it does not.
 fn forward(changes: &mut Changes, uplink: &str, voice: Voice) -> Result<()> {
-    let change = Change::Forwarding { device: uplink.to_owned() };
+    let change = Change::Forwarding { device: uplink.to_owned(), on_a_router: forwarding::is_router()? };
     // Another run has switched it on: it must stay on until the last of us has ended.
-    if changes.others()?.iter().any(|other| other.contains(&change)) {
-        return changes.make(change, || Ok(()));
+    if let Some(same) = changes.others()?.into_iter().flatten().find(|other| other.is_shared_with(&change)) {
+        return changes.make(same, || Ok(()));
     }
     if forwarding::is_on(uplink)? {
         return Ok(());

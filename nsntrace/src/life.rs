@@ -16,7 +16,7 @@ use crate::{
     host::cgroup_leaf::{Events, Leaf},
     signals::{Message, SignalStream, send},
     tracee::{News, news},
-    words::say,
+    words::{plain, say},
 };
 
 /// How long a tree may take to end when it was asked to.
@@ -126,7 +126,11 @@ impl Life {
         match news {
             News::Ended(pid, status) if pid == self.pid => {
                 self.status = Some(status);
-                self.tell_at = Some(Instant::now() + LINGER);
+                match self.asked {
+                    // The others were not told: only the program was.
+                    Some(_) => self.leaf.signal(Signal::SIGTERM),
+                    None => self.tell_at = Some(Instant::now() + LINGER),
+                }
             }
             News::Stopped(pid) if pid == self.pid && self.has_the_terminal() => {
                 // The shell waits for us: it must see that its job is stopped, or the terminal belongs to nobody.
@@ -175,13 +179,13 @@ impl Life {
     fn tell_who_is_left(&self) {
         let name = |pid: &Pid| {
             let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            format!("{} ({pid})", name.trim_end())
+            format!("{} ({pid})", plain(name.trim_end()))
         };
         let left: Vec<_> = self.leaf.processes().iter().map(name).collect();
         if !left.is_empty() {
             say!(
                 "nsntrace: '{}' has ended, and the trace goes on with what it started: {}; ctrl-c ends them.",
-                self.program,
+                plain(&self.program),
                 left.join(", ")
             );
         }

@@ -8,7 +8,7 @@ use nsntrace::{
     config::{Config, Words},
     error::{Error, Result},
     trace,
-    words::Log,
+    words::{Log, plain},
 };
 
 fn main() -> ExitCode {
@@ -56,5 +56,5 @@ fn told(error: &clap::Error) -> ExitCode {
 
 fn fail(error: &dyn std::fmt::Display) {
     use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "nsntrace: {error}");
+    let _ = writeln!(std::io::stderr(), "nsntrace: {}", plain(&error.to_string()));
 }

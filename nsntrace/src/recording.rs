@@ -27,8 +27,8 @@ impl Recording {
 
     /// Says the counts so far.
     pub fn report(&self) {
-        let stats = self.capture.stats();
-        self.voice.report(self.drain.written(), &stats);
+        let counters = self.capture.counters();
+        self.voice.report(self.drain.written(), &counters);
     }
 
     /// Says the number of packets so far, as a running count.
@@ -78,12 +78,12 @@ impl Recording {
 
     fn conclude(&mut self, outcome: &Outcome) {
         self.is_over = true;
-        let stats = self.capture.stats();
+        let counters = self.capture.counters();
         if let End::Broken(error) = &outcome.end
             && error.kind() != std::io::ErrorKind::BrokenPipe
         {
             say!("nsntrace: cannot write to {}: {error}; the capture ended there", self.file);
         }
-        self.voice.finished(outcome.packets, &stats, self.ring_bytes);
+        self.voice.finished(outcome.packets, &counters, self.ring_bytes);
     }
 }

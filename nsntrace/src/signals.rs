@@ -20,6 +20,9 @@ const ENDINGS: [Signal; 5] =
 /// Signals that are taken as messages besides.
 const OTHERS: [Signal; 3] = [Signal::SIGUSR1, Signal::SIGCHLD, Signal::SIGCONT];
 
+/// A write beyond the limit of a file's size is to fail, not to end us.
+const IGNORED: Signal = Signal::SIGXFSZ;
+
 /// Signals, read from a descriptor.
 #[derive(Debug)]
 pub struct Signals {
@@ -48,12 +51,16 @@ impl Signals {
     /// Those that ask for an end are ignored too: that reaches through exec to the helpers that change the host, so
     /// that Ctrl-C does not end one of them half way. A blocked signal comes as a message though it is ignored.
     ///
+    /// Ctrl-Z is held off until [`Stoppable`]: a stop half way through a change of the host would hold up other runs.
+    ///
     /// # Errors
     /// Where the kernel refuses it.
     pub fn take_over() -> Result<Self> {
         let mut set = SigSet::empty();
         set.extend(ENDINGS.into_iter().chain(OTHERS));
         set.thread_block().context("block", "signals")?;
+        Stoppable::set().thread_block().context("block", "signals")?;
+        set_action(IGNORED, SigHandler::SigIgn)?;
         let hangup = set_action(Signal::SIGHUP, SigHandler::SigIgn)?;
         for signal in ENDINGS {
             set_action(signal, SigHandler::SigIgn)?;
@@ -125,13 +132,47 @@ impl SignalStream {
     }
 }
 
+/// While it lives, Ctrl-Z stops this process as any other.
+#[derive(Debug)]
+pub struct Stoppable;
+
+impl Stoppable {
+    /// Lets it be stopped from here on. In the thread that has taken the signals over.
+    ///
+    /// # Errors
+    /// Where the kernel refuses it.
+    pub fn begin() -> Result<Self> {
+        Self::set().thread_unblock().context("unblock", "signals")?;
+        Ok(Self)
+    }
+
+    fn set() -> SigSet {
+        SigSet::from(Signal::SIGTSTP)
+    }
+}
+
+impl Drop for Stoppable {
+    fn drop(&mut self) {
+        // It fails for a set that is none, and this is one.
+        let _ = Self::set().thread_block();
+    }
+}
+
+/// Makes children wait to be asked for, whatever the parent has left us: where SIGCHLD is ignored they are gone at once.
+///
+/// # Errors
+/// Where the kernel refuses it.
+pub fn keep_children() -> Result<()> {
+    set_action(Signal::SIGCHLD, SigHandler::SigDfl).map(|_| ())
+}
+
 impl Dispositions {
     /// Makes them the calling process's: between fork and exec.
     ///
     /// # Errors
     /// Where the kernel refuses it.
     pub fn apply(self) -> nix::Result<()> {
-        for signal in ENDINGS.into_iter().chain(OTHERS) {
+        for signal in ENDINGS.into_iter().chain(OTHERS).chain([IGNORED]) {
             let keep = signal == Signal::SIGHUP && self.keep_hangup_ignored;
             let action = if keep { SigHandler::SigIgn } else { SigHandler::SigDfl };
             let action = SigAction::new(action, SaFlags::empty(), SigSet::empty());

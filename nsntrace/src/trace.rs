@@ -11,7 +11,7 @@ use tokio::{
 use crate::{
     capture::{KernelLog, Loaded, Settings, drain::Drain},
     check::{self, Host},
-    config::{Config, Outfile, Words},
+    config::{Config, Words},
     error::{Context, Error, Result},
     join::{Joined, join},
     life::{Event, Life},
@@ -21,7 +21,7 @@ use crate::{
         trace_file::{Invoker, TraceFile},
     },
     recording::Recording,
-    signals::Signals,
+    signals::{Signals, Stoppable, keep_children},
     tracee::{self, Limits, Start},
     words::{Voice, say},
 };
@@ -34,6 +34,7 @@ const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// # Errors
 /// Where the trace could not be made. The host is then as it was.
 pub fn program(config: &Config) -> Result<u8> {
+    keep_children()?;
     let host = check::host(config)?;
     let file = TraceFile::open(&config.outfile, Invoker::from_env())?;
     let limits = Limits::note()?;
@@ -44,7 +45,7 @@ pub fn program(config: &Config) -> Result<u8> {
     let settings = settings(config);
     let loading =
         thread::Builder::new().spawn(move || Loaded::load(settings)).context("start", "a thread")?;
-    let (changes, joined) = join(config, &host, &netns)?;
+    let (changes, joined) = join(config, &host, &netns, &signals)?;
     let loaded = loading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
 
     let runtime =
@@ -87,13 +88,15 @@ async fn record(
         door: joined.leaf.door()?,
         dispositions: signals.dispositions(),
         limits,
-        stdout_to_stderr: config.outfile == Outfile::Stdout,
+        stdout_to_stderr: file.is_stdout(),
     })?;
     let drain = Drain::start(packets, PcapWriter::new(file, config.snaplen), config.count.map(u64::from))?;
     let mut recording = Recording::new(capture, drain, name, config.ring_bytes, voice);
     let mut life = Life::new(program, pid, joined.leaf.clone(), signals.stream()?)?;
 
+    let stoppable = Stoppable::begin()?;
     let status = follow(config, &mut life, &mut recording, log).await?;
+    drop(stoppable);
     quiet::wait(netns)?;
     tokio::select! {
         finished = recording.finish() => finished?,

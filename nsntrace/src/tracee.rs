@@ -125,7 +125,7 @@ pub fn spawn(start: Start<'_>) -> Result<Pid> {
     };
     // SAFETY: between fork and exec it makes system calls only, on memory that is there already.
     unsafe { command.pre_exec(move || inside.enter()) };
-    let child = command.spawn().context("run", object)?;
+    let child = command.spawn().context("start", object)?;
     // A pid is positive and below 2^22.
     Ok(Pid::from_raw(child.id().cast_signed()))
 }

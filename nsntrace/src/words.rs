@@ -2,7 +2,9 @@
 
 use std::io::IsTerminal;
 
-use crate::{capture::Stats, config::Words};
+use nsntrace_ebpf::Counters;
+
+use crate::config::Words;
 
 /// Prints a line on stderr. Where that is closed there is nobody to tell it to.
 macro_rules! say {
@@ -12,6 +14,11 @@ macro_rules! say {
     }};
 }
 pub(crate) use say;
+
+/// The text without what a terminal would obey: names are whatever somebody chose.
+pub fn plain(text: &str) -> String {
+    text.chars().map(|sign| if sign.is_control() { '?' } else { sign }).collect()
+}
 
 /// The words of a trace, as far as they are wanted.
 #[derive(Clone, Copy, Debug)]
@@ -30,9 +37,10 @@ impl Voice {
     pub fn starting(self, program: &str, interface: &str, address: std::net::IpAddr) {
         if self.words > Words::Quiet {
             say!(
-                "Starting network trace of '{program}' on interface {interface}.\n\
+                "Starting network trace of '{}' on interface {interface}.\n\
                  Your IP address in this trace is {address}.\n\
-                 Use ctrl-c to end at any time.\n"
+                 Use ctrl-c to end at any time.\n",
+                plain(program)
             );
         }
     }
@@ -41,6 +49,13 @@ impl Voice {
     pub fn forwarding(self, device: &str) {
         if self.words > Words::Quiet {
             say!("IPv4 forwarding on {device} was off: it is on for this trace, and off again after it.");
+        }
+    }
+
+    /// That a device leads to its own networks only.
+    pub fn no_way_out(self, device: &str) {
+        if self.words > Words::Quiet {
+            say!("There is no default route by {device}: only its own networks are reached in this trace.");
         }
     }
 
@@ -63,29 +78,29 @@ impl Voice {
     }
 
     /// The counts so far, for who asked by SIGUSR1.
-    pub fn report(self, packets: u64, stats: &Stats) {
-        say!("nsntrace: {packets} packets captured, {} dropped so far.", stats.dropped);
+    pub fn report(self, packets: u64, counters: &Counters) {
+        say!("nsntrace: {packets} packets captured, {} dropped so far.", counters.dropped);
     }
 
     /// That a trace has ended. A loss is said whatever else is not.
-    pub fn finished(self, packets: u64, stats: &Stats, ring_bytes: u32) {
+    pub fn finished(self, packets: u64, counters: &Counters, ring_bytes: u32) {
         if self.counts() {
             say!("\r\x1b[K");
         }
         if self.words > Words::Quiet {
             say!("Finished capturing {packets} packets.");
         }
-        if stats.dropped > 0 {
+        if counters.dropped > 0 {
             let kib = ring_bytes / 1024;
             say!(
                 "{} packets dropped because the ring buffer of {kib} KiB was full: give it more with -B {}.",
-                stats.dropped,
+                counters.dropped,
                 u64::from(kib) * 4
             );
         }
         self.detail(format_args!(
             "{} packets seen, {} captured, {} dropped, {} cut to the snapshot length",
-            stats.seen, stats.captured, stats.dropped, stats.cut
+            counters.seen, counters.captured, counters.dropped, counters.cut
         ));
     }
 }

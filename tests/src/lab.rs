@@ -13,7 +13,7 @@ use nix::unistd::geteuid;
 use tempfile::TempDir;
 
 use crate::space::Space;
-use crate::{Cgroup, Job, cgroup};
+use crate::{Cgroup, Job, SOON, cgroup, until};
 
 /// The fake host's device towards the fake internet.
 pub const HOST_DEVICE: &str = "eth1";
@@ -88,7 +88,15 @@ impl Lab {
         );
         self.host(["ip", "-batch", "-"])?.input(host.as_bytes())?.output()?;
         self.internet(["ip", "-batch", "-"])?.input(internet.as_bytes())?.output()?;
-        Ok(())
+        self.has_carrier(HOST_DEVICE)
+    }
+
+    /// A cable's state follows a moment after its ends are up.
+    fn has_carrier(&self, device: &str) -> Result<()> {
+        until(&format!("a carrier on {device}"), SOON, || {
+            let link = self.host(["ip", "-o", "link", "show", device])?.output()?;
+            Ok(link.contains("state UP").then_some(()))
+        })
     }
 
     /// Joins them by a second cable, `eth2` 10.98.0.1 on the host: the servers are behind that one too, but
@@ -107,7 +115,7 @@ impl Lab {
              link set inet1 up\n";
         self.host(["ip", "-batch", "-"])?.input(host.as_bytes())?.output()?;
         self.internet(["ip", "-batch", "-"])?.input(internet.as_bytes())?.output()?;
-        Ok(())
+        self.has_carrier("eth2")
     }
 
     /// A command on the fake host.

@@ -2,15 +2,14 @@
 
 use std::{
     mem::offset_of,
-    os::fd::AsFd,
+    os::fd::BorrowedFd,
     sync::atomic::{AtomicU64, Ordering, fence},
 };
 
-use aya::maps::MapData;
 use nix::sys::mman::ProtFlags;
 use nsntrace_ebpf::{Counters, Processor, STAGE_BYTES, Stage};
 
-use super::{Stats, mapping::Mapping};
+use super::mapping::Mapping;
 use crate::error::Result;
 
 /// Whether the kernel side may use stages: they count on stores that others see in the order in which they are made.
@@ -20,8 +19,6 @@ const STAGES: bool = cfg!(any(target_arch = "x86", target_arch = "x86_64", targe
 pub(super) struct Processors {
     memory: Mapping,
     count: usize,
-    /// Keeps the map.
-    _map: MapData,
 }
 
 /// How far the records of a stage are taken.
@@ -34,12 +31,11 @@ pub(super) struct Taken {
 }
 
 impl Processors {
-    /// Maps a map with `count` elements.
-    pub(super) fn map(map: MapData, count: usize) -> Result<Self> {
+    /// Maps a map with `count` elements. The mapping keeps the map.
+    pub(super) fn map(map: BorrowedFd<'_>, count: usize) -> Result<Self> {
         let length = count * size_of::<Processor>();
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        let memory = Mapping::new(map.fd().as_fd(), 0, length, protection)?;
-        let processors = Self { memory, count, _map: map };
+        let processors = Self { memory: Mapping::new(map, 0, length, protection)?, count };
         processors.set_asleep(true);
         Ok(processors)
     }
@@ -93,12 +89,12 @@ impl Processors {
     }
 
     /// The books of all processors, added up.
-    pub(super) fn stats(&self) -> Stats {
+    pub(super) fn counters(&self) -> Counters {
         let sum = |field: usize| {
             let offset = offset_of!(Processor, counters) + field;
             (0..self.count).map(|cpu| self.cell(cpu, offset).load(Ordering::Relaxed)).sum()
         };
-        Stats {
+        Counters {
             seen: sum(offset_of!(Counters, seen)),
             captured: sum(offset_of!(Counters, captured)),
             dropped: sum(offset_of!(Counters, dropped)),
@@ -122,5 +118,13 @@ impl Processors {
 
     fn place(&self, cpu: usize, offset: usize) -> *mut u8 {
         self.memory.at(cpu * size_of::<Processor>() + offset)
+    }
+}
+
+#[cfg(test)]
+impl Processors {
+    /// A processor's stage, for who plays the kernel's part.
+    pub(super) fn stage(&self, cpu: usize) -> *mut Stage {
+        self.place(cpu, offset_of!(Processor, stage)).cast()
     }
 }

@@ -4,11 +4,10 @@
 //! back together: one store to a cache line that the producers read, instead of one a packet.
 
 use std::{
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
-use aya::maps::MapData;
 use nix::{
     sys::mman::ProtFlags,
     unistd::{SysconfVar, sysconf},
@@ -28,7 +27,7 @@ const PREFIX: usize = 8;
 
 /// A mapped ring buffer.
 pub struct Ring {
-    map: MapData,
+    map: OwnedFd,
     consumer: Mapping,
     producer: Mapping,
     page: usize,
@@ -46,16 +45,14 @@ pub struct Record<'a> {
 }
 
 impl Ring {
-    /// Maps the ring buffer behind a map whose data area has `size` bytes.
-    pub(super) fn map(map: MapData, size: u32) -> Result<Self> {
+    /// Maps the ring buffer `map`, whose data area has `size` bytes.
+    pub(super) fn map(map: OwnedFd, size: usize) -> Result<Self> {
         let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|page| usize::try_from(page).ok());
         let page = page.unwrap_or(4096);
-        let fd = map.fd().as_fd();
-        let size = size as usize;
         // A page with the consumer's position, one with the producer's, and the data twice in a row, so that a record
         // that wraps round is in one piece.
-        let consumer = Mapping::new(fd, 0, page, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)?;
-        let producer = Mapping::new(fd, page, page + 2 * size, ProtFlags::PROT_READ)?;
+        let consumer = Mapping::new(map.as_fd(), 0, page, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)?;
+        let producer = Mapping::new(map.as_fd(), page, page + 2 * size, ProtFlags::PROT_READ)?;
         Ok(Self { map, consumer, producer, page, size })
     }
 
@@ -120,7 +117,7 @@ impl Ring {
 
 impl AsFd for Ring {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.map.fd().as_fd()
+        self.map.as_fd()
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a run changes in the host, as plain data: whoever undoes it has only this.
+//! What a run changes in the host, as plain data.
 
 use std::path::PathBuf;
 
@@ -19,6 +19,8 @@ pub enum Change {
     Forwarding {
         /// The device.
         device: String,
+        /// Whether the host forwarded in general then.
+        on_a_router: bool,
     },
     /// Rules of this run in the packet filter.
     Nat {
@@ -51,11 +53,19 @@ impl Change {
         matches!(self, Self::Forwarding { .. })
     }
 
+    /// Whether the two are one change, recorded by two runs.
+    pub fn is_shared_with(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Forwarding { device, .. }, Self::Forwarding { device: other, .. }) => device == other,
+            _ => false,
+        }
+    }
+
     /// Whether it is a change that a run makes: a record is no way to have something else undone.
     fn is_ours(&self) -> bool {
         match self {
             Self::Link { name } => name.starts_with(link::OUTER),
-            Self::Forwarding { device } => is_device(device),
+            Self::Forwarding { device, .. } => is_device(device),
             Self::Nat { rules } => rules.iter().all(Rule::is_ours),
             Self::Routing { link, table } => link.starts_with(link::OUTER) && *table >= route::FIRST_TABLE,
             Self::Cgroup { path } => {
@@ -89,7 +99,7 @@ mod tests {
     fn a_record_cannot_name_what_no_run_makes() {
         for line in [
             r#"{"Link":{"name":"eth0"}}"#,
-            r#"{"Forwarding":{"device":"../../../kernel"}}"#,
+            r#"{"Forwarding":{"device":"../../../kernel","on_a_router":false}}"#,
             r#"{"Routing":{"link":"nsgw1","table":254}}"#,
             r#"{"Cgroup":{"path":"/sys/fs/cgroup/system.slice"}}"#,
             r#"{"Cgroup":{"path":"nsntrace-1"}}"#,

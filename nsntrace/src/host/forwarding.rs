@@ -13,9 +13,15 @@ use crate::{
 /// # Errors
 /// Where there is no such device.
 pub fn is_on(device: &str) -> Result<bool> {
-    let path = format!("/proc/sys/net/{}", setting(device));
-    let value = fs::read_to_string(&path).context("read", &path)?;
-    Ok(value.trim() != "0")
+    read(&setting(device))
+}
+
+/// Whether the host forwards in general, as Docker or libvirt have it.
+///
+/// # Errors
+/// Where the kernel does not say.
+pub fn is_router() -> Result<bool> {
+    read("ipv4/ip_forward")
 }
 
 /// Lets what comes in at the link pass. The setting goes away with the link.
@@ -36,12 +42,14 @@ pub fn switch_on(device: &str) -> Result<()> {
     set(device, true)
 }
 
-/// Undoes [`switch_on`], unless somebody else has switched it off since, or the device is gone.
+/// Undoes [`switch_on`]. Where somebody has made the host a router since, or switched the device off, or it is gone,
+/// only the rule goes away. `on_a_router` is what [`is_router`] said then.
 ///
 /// # Errors
 /// Where rule or setting cannot be changed.
-pub fn switch_off(device: &str) -> Result<()> {
-    if is_on(device).unwrap_or(false) {
+pub fn switch_off(device: &str, on_a_router: bool) -> Result<()> {
+    let is_wanted = is_router()? && !on_a_router;
+    if !is_wanted && is_on(device).unwrap_or(false) {
         set(device, false)?;
     }
     nat::remove(&[guard(device)])
@@ -50,6 +58,12 @@ pub fn switch_off(device: &str) -> Result<()> {
 /// One rule for all runs: every link of ours passes, so that no run's rule stands in an older run's way.
 fn guard(device: &str) -> Rule {
     Rule::new("filter", "FORWARD", &format!("-i {device} ! -o {}+", super::link::OUTER), "guard", "DROP")
+}
+
+fn read(setting: &str) -> Result<bool> {
+    let path = format!("/proc/sys/net/{setting}");
+    let value = fs::read_to_string(&path).context("read", &path)?;
+    Ok(value.trim() != "0")
 }
 
 fn setting(device: &str) -> String {

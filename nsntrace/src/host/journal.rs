@@ -8,21 +8,35 @@ use std::{
     io::{self, ErrorKind, Read, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
-use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::{
+    fcntl::{Flock, FlockArg, OFlag},
+    sys::signal::Signal,
+};
 
 use super::{
     change::{Change, parse},
     run_id::RunId,
 };
-use crate::error::{Context, Error, Result};
+use crate::{
+    error::{Context, Error, Result},
+    words::say,
+};
 
 /// The run folder.
 pub const RUN_DIR: &str = "/run/nsntrace";
 
 /// Name of the lock file in it.
 const LOCK: &str = "lock";
+
+/// How often the lock is tried; it is held for some milliseconds.
+const LOCK_EVERY: Duration = Duration::from_millis(5);
+
+/// How long it is waited for without a word.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A record is some hundred bytes long; a larger file is none.
 const MAX_RECORD_BYTES: u64 = 64 << 10;
@@ -73,15 +87,30 @@ impl RunDir {
         Ok(Self { path: path.to_owned() })
     }
 
-    /// Waits until no other run holds the lock.
+    /// Waits until no other run holds the lock, or until `give_up` names a signal that asks for the end.
     ///
     /// # Errors
-    /// Where the lock file is not a plain file of ours.
-    pub fn lock(&self) -> Result<Lock> {
+    /// Where the lock file is not a plain file of ours, or the wait was given up.
+    pub fn lock(&self, give_up: impl Fn() -> Option<Signal>) -> Result<Lock> {
         let path = self.path.join(LOCK);
-        let file = self.open_file(&path, true)?;
-        let file = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno);
-        Ok(Lock { _file: file.context("lock", path.display())? })
+        let mut file = self.open_file(&path, true)?;
+        let started = Instant::now();
+        let mut told = false;
+        loop {
+            file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(file) => return Ok(Lock { _file: file }),
+                Err((file, nix::Error::EWOULDBLOCK)) => file,
+                Err((_, error)) => return Err(error).context("lock", path.display()),
+            };
+            if let Some(signal) = give_up() {
+                return Err(Error::Interrupted(signal as i32));
+            }
+            if !told && started.elapsed() > PATIENCE {
+                told = true;
+                say!("nsntrace: waiting for another run, which holds {}", path.display());
+            }
+            thread::sleep(LOCK_EVERY);
+        }
     }
 
     /// Begins a record. Under the lock, so that a sweep never sees a record that is not locked yet.
@@ -259,7 +288,7 @@ mod tests {
         let (_temp, dir) = dir();
         let mut journal = dir.begin().expect("a record");
         journal.record(link()).expect("written");
-        journal.record(Change::Forwarding { device: "eth1".into() }).expect("written");
+        journal.record(Change::Forwarding { device: "eth1".into(), on_a_router: false }).expect("written");
         assert!(dir.dead().expect("readable").is_empty());
         assert_eq!(dir.alive_besides(RunId::random()).expect("readable"), [journal.changes().to_vec()]);
 

@@ -8,11 +8,14 @@ use rtnetlink::{
         AddressFamily,
         address::AddressAttribute,
         link::LinkFlags,
-        route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteScope, RouteType},
+        route::{
+            RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHopFlags,
+            RouteScope, RouteType,
+        },
         rule::{RuleAttribute, RuleMessage},
     },
 };
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::{
     error::{Context, Result},
@@ -78,16 +81,16 @@ pub fn device(name: &str) -> Result<Device> {
 pub const DEFAULT_MTU: u32 = 1500;
 
 /// Sends what comes in at `link` out by `device` and by no other: a copy of the device's routes in a table of its own,
-/// and an end to the look-up, so that nothing takes another way while the device is down.
+/// and an end to the look-up, so that nothing takes another way while the device is down. Returns whether that leads beyond the device's own networks.
 ///
 /// # Errors
 /// Where a route or the rule is refused.
-pub fn only_by(device: &str, link: &str, table: u32) -> Result<()> {
+pub fn only_by(device: &str, link: &str, table: u32) -> Result<bool> {
     netlink::with(async |handle: &Handle| {
         let found = netlink::link(handle, device).await?;
         let index = found.header.index;
         let routes = dump(handle, AddressFamily::Inet).await?;
-        let mut own: Vec<_> = routes.into_iter().filter(|route| leads_by(route, index)).collect();
+        let mut own: Vec<_> = routes.into_iter().filter_map(|route| by_device(route, index)).collect();
         // Routes to neighbours come first: a gateway must be reachable when its route is added.
         own.sort_by_key(|route| std::cmp::Reverse(u8::from(route.header.scope)));
         let has_default = own.iter().any(|route| route.header.destination_prefix_length == 0);
@@ -104,7 +107,8 @@ pub fn only_by(device: &str, link: &str, table: u32) -> Result<()> {
         rule.action(rtnetlink::packet_route::rule::RuleAction::ToTable)
             .execute()
             .await
-            .context("add", format_args!("a routing rule for {link}"))
+            .context("add", format_args!("a routing rule for {link}"))?;
+        Ok(has_default || no_neighbours)
     })
 }
 
@@ -182,15 +186,16 @@ async fn default_devices(
 ) -> Result<Vec<Device>> {
     let mut ways: Vec<_> = routes
         .iter()
-        .filter(|route| route.header.address_family == family)
+        .filter(|route| route.header.address_family == family && table_of(route) < FIRST_TABLE)
         .filter(|route| {
             route.header.destination_prefix_length <= 1 && route.header.kind == RouteType::Unicast
         })
         .flat_map(|route| devices(route).into_iter().map(|index| (preference(route), index)))
         .collect();
     ways.sort_unstable();
+    let preferred = way_out(handle, family).await?;
     let mut found: Vec<Device> = Vec::new();
-    for (_, index) in ways {
+    for index in preferred.into_iter().chain(ways.into_iter().map(|(_, index)| index)) {
         let link = handle.link().get().match_index(index).execute().try_next().await;
         let link = match link.context("look up", format_args!("the device {index} of a route")) {
             // It went away meanwhile.
@@ -204,6 +209,33 @@ async fn default_devices(
         }
     }
     Ok(found)
+}
+
+/// The device by which the host would send to an address far away: one that is kept for documentation, and nothing is
+/// sent there.
+async fn way_out(handle: &Handle, family: AddressFamily) -> Result<Option<u32>> {
+    let far = match family {
+        AddressFamily::Inet6 => RouteMessageBuilder::<IpAddr>::new()
+            .destination_prefix(IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)), 128),
+        _ => RouteMessageBuilder::<IpAddr>::new().destination_prefix(IpAddr::from([192, 0, 2, 1]), 32),
+    };
+    let mut question = far.context("ask for", "the way out")?.build();
+    // It is a question and not a route.
+    question.header = RouteHeader {
+        address_family: family,
+        destination_prefix_length: question.header.destination_prefix_length,
+        ..RouteHeader::default()
+    };
+    match handle.route().get(question).execute().try_next().await.context("ask for", "the way out") {
+        Ok(Some(answer)) => Ok(devices(&answer).first().copied()),
+        Ok(None) => Ok(None),
+        Err(error)
+            if matches!(error.errno(), Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES)) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// What the kernel prefers comes first: the longer prefix, then the lower metric.
@@ -227,11 +259,24 @@ fn devices(route: &RouteMessage) -> Vec<u32> {
     indices
 }
 
-/// Whether it is a route of the main table by that device alone.
-fn leads_by(route: &RouteMessage, index: u32) -> bool {
-    route.header.kind == RouteType::Unicast
-        && table_of(route) == u32::from(RouteHeader::RT_TABLE_MAIN)
-        && devices(route) == [index]
+/// The route of the main table, if it leads by that device: of several ways the one by it.
+fn by_device(mut route: RouteMessage, index: u32) -> Option<RouteMessage> {
+    if route.header.kind != RouteType::Unicast || table_of(&route) != u32::from(RouteHeader::RT_TABLE_MAIN) {
+        return None;
+    }
+    let hops = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::MultiPath(hops) => Some(hops.clone()),
+        _ => None,
+    });
+    if let Some(hop) = hops.and_then(|hops| hops.into_iter().find(|hop| hop.interface_index == index)) {
+        route.attributes.retain(|attribute| !matches!(attribute, RouteAttribute::MultiPath(_)));
+        route.attributes.extend(hop.attributes);
+        route.attributes.push(RouteAttribute::Oif(index));
+        if hop.flags.contains(RouteNextHopFlags::Onlink) {
+            route.header.flags |= RouteFlags::Onlink;
+        }
+    }
+    (devices(&route) == [index]).then_some(route)
 }
 
 fn table_of(route: &RouteMessage) -> u32 {
@@ -244,12 +289,14 @@ fn table_of(route: &RouteMessage) -> u32 {
 
 /// The same route in another table, without what only the kernel says of it.
 fn moved(mut route: RouteMessage, table: u32) -> RouteMessage {
-    route
-        .attributes
-        .retain(|attribute| !matches!(attribute, RouteAttribute::Table(_) | RouteAttribute::CacheInfo(_)));
+    // A next hop object says the same as gateway and device do, and the kernel takes one of the two.
+    let told = |attribute: &RouteAttribute| {
+        matches!(attribute, RouteAttribute::Table(_) | RouteAttribute::CacheInfo(_) | RouteAttribute::NhId(_))
+    };
+    route.attributes.retain(|attribute| !told(attribute));
     route.attributes.push(RouteAttribute::Table(table));
     route.header.table = RouteHeader::RT_TABLE_UNSPEC;
-    route.header.flags = Default::default();
+    route.header.flags &= RouteFlags::Onlink;
     route
 }
 

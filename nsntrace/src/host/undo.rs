@@ -35,7 +35,7 @@ pub fn undo(dir: &RunDir, journal: Journal, lock: Option<&Lock>) -> Vec<Error> {
 
     // What runs share is the last one's to undo, and which is the last must not change meanwhile: the record goes
     // away under the same lock.
-    let own_lock = if lock.is_none() { Some(dir.lock()) } else { None };
+    let own_lock = if lock.is_none() { Some(dir.lock(|| None)) } else { None };
     if let Some(Err(error)) = own_lock {
         errors.push(error);
         return errors;
@@ -58,7 +58,7 @@ fn undo_own(tag: &str, change: &Change) -> Result<()> {
 }
 
 fn undo_shared(dir: &RunDir, own: RunId, change: &Change) -> Result<()> {
-    let Change::Forwarding { device } = change else { return Ok(()) };
-    let is_used = dir.alive_besides(own)?.iter().any(|changes| changes.contains(change));
-    if is_used { Ok(()) } else { forwarding::switch_off(device) }
+    let Change::Forwarding { device, on_a_router } = change else { return Ok(()) };
+    let is_used = dir.alive_besides(own)?.iter().flatten().any(|other| other.is_shared_with(change));
+    if is_used { Ok(()) } else { forwarding::switch_off(device, *on_a_router) }
 }

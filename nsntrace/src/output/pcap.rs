@@ -2,11 +2,14 @@
 
 use std::{
     borrow::Cow,
+    fs::File,
     io::{self, Write},
+    os::fd::AsFd,
     time::Duration,
 };
 
 use byteorder_slice::LittleEndian;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nsntrace_ebpf::RecordHeader;
 use pcap_file::{
     DataLink, Endianness, PcapError, TsResolution,
@@ -72,10 +75,12 @@ impl PcapWriter {
         };
         let mut bytes = Vec::new();
         header.write_to(&mut bytes).map_err(plain)?;
-        let mut file = self.file.file();
-        file.write_all(&bytes)?;
+        let (_, result) = write_all(self.file.file(), &bytes);
+        if result.is_err() {
+            self.file.cut(0);
+        }
         self.length = bytes.len() as u64;
-        Ok(())
+        result
     }
 
     /// Adds a packet that passed at `time` since the epoch.
@@ -112,8 +117,8 @@ impl PcapWriter {
         self.packets += records;
         self.length += bytes as u64;
         self.block.clear();
-        if result.is_err() && self.file.is_regular() {
-            self.file.file().set_len(self.length)?;
+        if result.is_err() {
+            self.file.cut(self.length);
         }
         result
     }
@@ -132,17 +137,24 @@ fn put_back<'a>(frame: &'a mut Vec<u8>, header: &RecordHeader, packet: &[u8], sn
 }
 
 /// Writes as much as the file takes: how much, and why not all.
-fn write_all(mut file: impl Write, bytes: &[u8]) -> (usize, io::Result<()>) {
+fn write_all(mut file: &File, bytes: &[u8]) -> (usize, io::Result<()>) {
     let mut written = 0;
     while written < bytes.len() {
         match file.write(&bytes[written..]) {
             Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
             Ok(some) => written += some,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // Somebody else who has the pipe does not want to wait for it; we do.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait_for_room(file),
             Err(error) => return (written, Err(error)),
         }
     }
     (written, Ok(()))
+}
+
+fn wait_for_room(file: &File) {
+    // What is wrong with it, the next write tells.
+    let _ = poll(&mut [PollFd::new(file.as_fd(), PollFlags::POLLOUT)], PollTimeout::NONE);
 }
 
 /// How many whole records the first `written` bytes of a block hold, and their length in bytes.

@@ -1,12 +1,18 @@
 //! Opening the trace file as the user who asked for it, not as root.
 
 use std::{
+    ffi::CString,
     fs::{File, OpenOptions},
     io::{self, ErrorKind},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::{
+        fd::AsFd,
+        unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
     thread,
 };
+
+use nix::unistd::{Gid, User, getgrouplist};
 
 use crate::{
     config::Outfile,
@@ -18,33 +24,39 @@ use crate::{
 #[derive(Debug)]
 pub struct TraceFile {
     file: File,
-    path: PathBuf,
+    /// None for stdout, which is not ours to empty or to remove.
+    path: Option<PathBuf>,
     /// Made by us and not written to yet.
     fresh: bool,
+    /// Bytes that were in it before the trace.
+    before: u64,
     invoker: Option<Invoker>,
 }
 
 /// Who called sudo.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invoker {
     uid: libc::uid_t,
     gid: libc::gid_t,
+    groups: Vec<libc::gid_t>,
 }
 
 impl Invoker {
     /// What sudo says in SUDO_UID and SUDO_GID; none where it does not, or where it was root.
     pub fn from_env() -> Option<Self> {
         let id = |name| std::env::var(name).ok()?.parse().ok();
-        Some(Self { uid: id("SUDO_UID")?, gid: id("SUDO_GID")? }).filter(|invoker| invoker.uid != 0)
+        let (uid, gid) = (id("SUDO_UID")?, id("SUDO_GID")?);
+        (uid != 0).then(|| Self { uid, gid, groups: groups(uid, gid).unwrap_or_default() })
     }
 
     /// Does something to the file system with this user's rights and no others.
     ///
     /// In a thread that ends after it, since the raw system calls change one thread; libc's would change all.
-    fn act<T: Send>(self, act: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    fn act<T: Send>(&self, act: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
         let run = || {
-            // SAFETY: the calls take plain numbers, and an empty list of groups.
-            let failed = unsafe { libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()) };
+            // SAFETY: a list with its length.
+            let failed =
+                unsafe { libc::syscall(libc::SYS_setgroups, self.groups.len(), self.groups.as_ptr()) };
             if failed != 0 {
                 return Err(io::Error::last_os_error());
             }
@@ -63,6 +75,14 @@ impl Invoker {
     }
 }
 
+/// The groups of a user who is in the user database.
+fn groups(uid: libc::uid_t, gid: libc::gid_t) -> Option<Vec<libc::gid_t>> {
+    let user = User::from_uid(uid.into()).ok()??;
+    let name = CString::new(user.name).ok()?;
+    let groups = getgrouplist(&name, gid.into()).ok()?;
+    Some(groups.into_iter().map(Gid::as_raw).collect())
+}
+
 impl TraceFile {
     /// Opens the file without changing what is in it.
     ///
@@ -70,42 +90,59 @@ impl TraceFile {
     /// Where the user may not write there.
     pub fn open(outfile: &Outfile, invoker: Option<Invoker>) -> Result<Self> {
         let path = match outfile {
-            Outfile::Path(path) => path.clone(),
+            Outfile::Path(path) => path,
             Outfile::Stdout => {
                 let stdout = nix::unistd::dup(io::stdout()).context("use", "stdout")?;
                 set_close_on_exec(&stdout).context("use", "stdout")?;
-                return Ok(Self { file: stdout.into(), path: "stdout".into(), fresh: false, invoker: None });
+                let file = File::from(stdout);
+                let before = file.metadata().map_or(0, |found| found.len());
+                return Ok(Self { file, path: None, fresh: false, before, invoker: None });
             }
         };
-        let open = || open(&path);
-        let opened = match invoker {
-            Some(invoker) => invoker.act(open),
-            None => open(),
+        let (opened, who) = match &invoker {
+            Some(invoker) => {
+                let who = format!(" as user {}, who called sudo", invoker.uid);
+                (invoker.act(|| open(path)), who)
+            }
+            None => (open(path), String::new()),
         };
-        let (file, fresh) = opened.context("open", format_args!("the trace file {}", path.display()))?;
-        Ok(Self { file, path, fresh, invoker })
+        let (file, fresh) = opened.context("open", format_args!("the trace file {}{who}", path.display()))?;
+        Ok(Self { file, path: Some(path.clone()), fresh, before: 0, invoker })
     }
 
     /// What it is called in messages.
     pub fn name(&self) -> String {
-        self.path.display().to_string()
+        self.path.as_ref().map_or("stdout".to_owned(), |path| path.display().to_string())
     }
 
-    /// The file, emptied for a new trace.
+    /// Whether what the program writes to our stdout would come in between. A device takes both.
+    pub fn is_stdout(&self) -> bool {
+        let stdout = io::stdout().as_fd().try_clone_to_owned().map(File::from);
+        let same = |stdout: File| Ok((stdout.metadata()?, self.file.metadata()?));
+        self.path.is_none()
+            || stdout.and_then(same).is_ok_and(|(stdout, own)| {
+                !own.file_type().is_char_device() && (stdout.dev(), stdout.ino()) == (own.dev(), own.ino())
+            })
+    }
+
+    /// Empties the file for a new trace.
     ///
     /// # Errors
     /// Where it cannot be emptied.
-    pub(super) fn begin(&mut self) -> io::Result<&File> {
+    pub(super) fn begin(&mut self) -> io::Result<()> {
         self.fresh = false;
-        if self.is_regular() {
+        if self.path.is_some() && self.is_regular() {
             self.file.set_len(0)?;
         }
-        Ok(&self.file)
+        Ok(())
     }
 
-    /// Whether it has a length that can be set.
-    pub(super) fn is_regular(&self) -> bool {
-        self.path != Path::new("stdout") && self.file.metadata().is_ok_and(|found| found.is_file())
+    /// Takes away what is behind the first `length` bytes of the trace, if that can be done.
+    pub(super) fn cut(&self, length: u64) {
+        if self.is_regular() {
+            // Why the trace ended is known; that it ends with half a packet then is the lesser evil.
+            let _ = self.file.set_len(self.before + length);
+        }
     }
 
     /// The file itself.
@@ -113,21 +150,23 @@ impl TraceFile {
         &self.file
     }
 
+    fn is_regular(&self) -> bool {
+        self.file.metadata().is_ok_and(|found| found.is_file())
+    }
+
     /// Whether the path still leads to the file that was opened.
     fn is_in_place(&self) -> bool {
         let id = |found: std::fs::Metadata| (found.dev(), found.ino());
-        let at_path = self.path.symlink_metadata().map(id).ok();
+        let at_path = self.path.as_ref().and_then(|path| path.symlink_metadata().map(id).ok());
         at_path.is_some() && at_path == self.file.metadata().map(id).ok()
     }
 }
 
 impl Drop for TraceFile {
     fn drop(&mut self) {
-        if !self.fresh {
-            return;
-        }
-        let remove = || if self.is_in_place() { std::fs::remove_file(&self.path) } else { Ok(()) };
-        let _ = match self.invoker {
+        let Some(path) = self.path.as_ref().filter(|_| self.fresh) else { return };
+        let remove = || if self.is_in_place() { std::fs::remove_file(path) } else { Ok(()) };
+        let _ = match &self.invoker {
             Some(invoker) => invoker.act(remove),
             None => remove(),
         };

@@ -17,13 +17,9 @@ use crate::{
         nat, resolver,
         route::{self, DEFAULT_MTU, Survey},
     },
-    namespace::{
-        inside,
-        netns::Netns,
-        subnet::{self, Subnet},
-        sysctls,
-    },
+    namespace::{inside, netns::Netns, sysctls},
     signals::Signals,
+    subnet::{self, Subnet},
     words::Voice,
 };
 

@@ -16,6 +16,8 @@ mod netlink;
 pub mod output;
 pub mod recording;
 pub mod signals;
+pub mod subnet;
+mod sysctl;
 pub mod trace;
 pub mod tracee;
 pub mod user;

@@ -4,5 +4,4 @@ pub mod inside;
 pub mod mounts;
 pub mod netns;
 pub mod quiet;
-pub mod subnet;
 pub mod sysctls;

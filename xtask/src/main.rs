@@ -56,6 +56,9 @@ enum Task {
         /// Run the end-to-end tests whose names contain this instead
         #[arg(long, value_name = "FILTER")]
         tests: Option<String>,
+        /// The binary is built already, by who may be another user
+        #[arg(long, hide = true)]
+        built: bool,
     },
     /// Set up and run every check and test
     Test {
@@ -82,7 +85,7 @@ fn perform(cli: Cli) -> Result<()> {
         Task::BuildEbpf { check: true } => ebpf::check(),
         Task::Run { arguments } => run_nsntrace(&arguments),
         Task::Bench { part, rounds } => bench::bench(&part, rounds),
-        Task::Vm { versions, tests } => test::under_kernels(&versions, tests.as_deref()),
+        Task::Vm { versions, tests, built } => test::under_kernels(&versions, tests.as_deref(), built),
         Task::Test { filter } => test::all(filter.as_deref()),
     }
 }

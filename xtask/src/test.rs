@@ -37,7 +37,7 @@ pub fn all(filter: Option<&str>) -> Result<()> {
     end_to_end(filter)?;
     if filter.is_none() {
         println!("== older kernels");
-        run(as_root_again()?.args(["vm", "6.1", "5.10"]))?;
+        run(as_root_again()?.args(["vm", "--built", "6.1", "5.10"]))?;
     }
     Ok(())
 }
@@ -46,16 +46,16 @@ pub fn all(filter: Option<&str>) -> Result<()> {
 ///
 /// # Errors
 /// Where one of them cannot be had, the trace is not right, or a test fails.
-pub fn under_kernels(versions: &[String], tests: Option<&str>) -> Result<()> {
+pub fn under_kernels(versions: &[String], tests: Option<&str>, built: bool) -> Result<()> {
     setup::for_tests()?;
     let target = root().join("target");
     let binary = target.join("release/nsntrace");
-    if !is_root() || !binary.exists() {
+    if !built {
         build()?;
     }
     if !is_root() {
         let tests = tests.map(|filter| format!("--tests={filter}"));
-        return run(as_root_again()?.arg("vm").args(tests).args(versions));
+        return run(as_root_again()?.args(["vm", "--built"]).args(tests).args(versions));
     }
     match tests {
         None => vm::vm(versions, &target, &binary),

@@ -1,11 +1,9 @@
 //! IPv4 forwarding, per device: the global switch is left alone, since turning it back would wipe the device's own.
 
-use std::fs;
-
 use super::nat::{self, Rule};
 use crate::{
     error::{Context, Result},
-    namespace::sysctls,
+    sysctl,
 };
 
 /// Whether the host forwards what comes in at the device.
@@ -61,9 +59,8 @@ fn guard(device: &str) -> Rule {
 }
 
 fn read(setting: &str) -> Result<bool> {
-    let path = format!("/proc/sys/net/{setting}");
-    let value = fs::read_to_string(&path).context("read", &path)?;
-    Ok(value.trim() != "0")
+    let value = sysctl::get(setting).context("read", format_args!("the setting {setting}"))?;
+    Ok(value != "0")
 }
 
 fn setting(device: &str) -> String {
@@ -71,6 +68,6 @@ fn setting(device: &str) -> String {
 }
 
 fn set(device: &str, on: bool) -> Result<()> {
-    sysctls::set(&setting(device), if on { "1" } else { "0" })
+    sysctl::set(&setting(device), if on { "1" } else { "0" })
         .context("set", format_args!("IPv4 forwarding on {device}"))
 }

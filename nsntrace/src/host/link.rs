@@ -10,9 +10,9 @@ use rtnetlink::{
 use super::run_id::RunId;
 use crate::{
     error::{Context, Result},
-    namespace::subnet::Subnet,
-    namespace::sysctls,
     netlink,
+    subnet::Subnet,
+    sysctl,
 };
 
 /// How the names of host ends begin; the pid follows. Nothing that a network manager takes for a card.
@@ -68,7 +68,7 @@ pub fn create(names: &Names, netns: BorrowedFd<'_>, subnet: &Subnet, mtu: u32, i
 ///
 /// On a kernel without IPv6 there is nothing to switch off.
 fn quieten(link: &str) {
-    let _ = sysctls::set(&format!("ipv6/conf/{link}/disable_ipv6"), "1");
+    let _ = sysctl::set(&format!("ipv6/conf/{link}/disable_ipv6"), "1");
 }
 
 /// Deletes the pair by its outer end, if that is the one of the run that `tag` names.

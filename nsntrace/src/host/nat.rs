@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::run_id::RunId;
 use crate::{
     error::{Context, Error, Result},
-    namespace::subnet::Subnet,
+    subnet::Subnet,
 };
 
 /// How the comment of each rule begins.

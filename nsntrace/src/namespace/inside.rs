@@ -6,10 +6,12 @@ use rtnetlink::{
     Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder, packet_route::route::RouteMessage,
 };
 
-use super::{netns::Netns, subnet::Subnet, sysctls};
+use super::netns::Netns;
 use crate::{
     error::{Context, Result},
     netlink,
+    subnet::Subnet,
+    sysctl,
 };
 
 /// Gives the link its address, brings it and `lo` up, and sends everything else to the gateway.
@@ -19,7 +21,7 @@ use crate::{
 pub fn configure(netns: &Netns, link: &str, subnet: &Subnet) -> Result<()> {
     netns.run(|| {
         // Before the link is up, so that it is not announced: the trace begins with the program's first packet.
-        let _ = sysctls::set(&format!("ipv6/conf/{link}/disable_ipv6"), "1");
+        let _ = sysctl::set(&format!("ipv6/conf/{link}/disable_ipv6"), "1");
         netlink::with(async |handle: &Handle| {
             bring_up(handle, "lo").await?;
             let index = bring_up(handle, link).await?;

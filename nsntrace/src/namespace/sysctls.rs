@@ -51,11 +51,3 @@ fn settings() -> Vec<(String, String)> {
         })
         .collect()
 }
-
-/// Writes one setting below /proc/sys/net of the namespace that the thread is in.
-///
-/// # Errors
-/// What the kernel answers.
-pub fn set(name: &str, value: &str) -> std::io::Result<()> {
-    fs::write(Path::new("/proc/sys/net").join(name), value)
-}

@@ -1,0 +1,20 @@
+//! Settings below /proc/sys/net, in the network namespace of the calling thread.
+
+use std::{fs, io, path::Path};
+
+/// Writes one setting, such as `ipv4/ip_forward`.
+///
+/// # Errors
+/// What the kernel answers.
+pub fn set(name: &str, value: &str) -> io::Result<()> {
+    fs::write(Path::new("/proc/sys/net").join(name), value)
+}
+
+/// Reads one setting, without its line's end.
+///
+/// # Errors
+/// What the kernel answers.
+pub fn get(name: &str) -> io::Result<String> {
+    let value = fs::read_to_string(Path::new("/proc/sys/net").join(name))?;
+    Ok(value.trim_end().to_owned())
+}

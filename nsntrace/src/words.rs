@@ -6,11 +6,12 @@ use nsntrace_ebpf::Counters;
 
 use crate::config::Words;
 
-/// Prints a line on stderr. Where that is closed there is nobody to tell it to.
+/// Prints a line on stderr, in one piece: the program writes there too. Where it is closed there is nobody to tell.
 macro_rules! say {
     ($($argument:tt)*) => {{
         use std::io::Write;
-        let _ = writeln!(std::io::stderr(), $($argument)*);
+        let line = format!("{}\n", format_args!($($argument)*));
+        let _ = std::io::stderr().write_all(line.as_bytes());
     }};
 }
 pub(crate) use say;

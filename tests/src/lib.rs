@@ -31,3 +31,4 @@ pub use snapshot::Snapshot;
 pub use terminal::Terminal;
 pub use trace::{Packet, Trace};
 pub use wait::{SOON, until};
+pub use words::number_before;

@@ -52,7 +52,7 @@ impl Done {
 }
 
 /// The number at the beginning of `text`, which has to be followed by `unit`.
-fn number_before(text: &str, unit: &str) -> Result<u64> {
+pub fn number_before(text: &str, unit: &str) -> Result<u64> {
     let text = text.trim_start_matches("nsntrace: ");
     let (number, _) = text.split_once(unit).with_context(|| format!("no {unit:?} in {text:?}"))?;
     number.trim().parse().with_context(|| format!("no number before {unit:?} in {text:?}"))

@@ -1,5 +1,7 @@
 //! IPv4 forwarding, per device: the global switch is left alone, since turning it back would wipe the device's own.
 
+use std::path::Path;
+
 use super::nat::{self, Rule};
 use crate::{
     error::{Context, Result},
@@ -47,7 +49,8 @@ pub fn switch_on(device: &str) -> Result<()> {
 /// Where rule or setting cannot be changed.
 pub fn switch_off(device: &str, on_a_router: bool) -> Result<()> {
     let is_wanted = is_router()? && !on_a_router;
-    if !is_wanted && is_on(device).unwrap_or(false) {
+    let is_there = Path::new("/proc/sys/net").join(setting(device)).exists();
+    if is_there && !is_wanted && is_on(device)? {
         set(device, false)?;
     }
     nat::remove(&[guard(device)])

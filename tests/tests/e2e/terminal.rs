@@ -17,7 +17,8 @@ def interrupted(signal, frame):
     count += 1
 signal.signal(signal.SIGINT, interrupted)
 print('ready', flush=True)
-signal.pause()
+while count == 0:
+    time.sleep(0.02)
 end = time.monotonic() + 0.7
 while time.monotonic() < end:
     time.sleep(0.05)

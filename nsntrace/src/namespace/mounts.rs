@@ -1,18 +1,15 @@
 //! The program's view of the file system, where that tells of the network.
 
 use nix::{
-    mount::{MntFlags, MsFlags, mount, umount2},
+    mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
 };
 
-/// A folder of our own, hidden from the program by what is mounted on it for a while.
-const PLACE: &str = "/run/nsntrace";
+/// The folder of /sys that lists the devices of the network namespace in which it was mounted.
+const DEVICES: &str = "/sys/class/net";
 
-/// Folders of /sys that list the devices of the network namespace in which it was mounted.
-const DEVICE_LISTS: [(&str, &str); 2] = [
-    ("/run/nsntrace/class/net", "/sys/class/net"),
-    ("/run/nsntrace/devices/virtual/net", "/sys/devices/virtual/net"),
-];
+/// Where its links lead.
+const VIRTUAL_DEVICES: &str = "/sys/devices/virtual/net";
 
 /// Moves the calling process into a mount namespace of its own, in which /sys lists the devices of its network
 /// namespace. Between fork and exec: it makes system calls only. The rest of /sys stays, with the cgroups below it.
@@ -29,11 +26,11 @@ pub fn enter_own() -> nix::Result<()> {
     Ok(())
 }
 
+/// A fresh /sys is mounted where its own list then covers it: to unmount it from elsewhere takes the kernel long.
 fn list_own_devices() -> nix::Result<()> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("sysfs"), PLACE, Some("sysfs"), flags, None::<&str>)?;
-    for (own, shown) in DEVICE_LISTS {
-        let _ = mount(Some(own), shown, None::<&str>, MsFlags::MS_BIND, None::<&str>);
-    }
-    umount2(PLACE, MntFlags::MNT_DETACH)
+    let bind = |source, target| mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>);
+    mount(Some("sysfs"), DEVICES, Some("sysfs"), flags, None::<&str>)?;
+    bind("/sys/class/net/devices/virtual/net", VIRTUAL_DEVICES)?;
+    bind("/sys/class/net/class/net", DEVICES)
 }

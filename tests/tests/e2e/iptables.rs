@@ -11,22 +11,26 @@ use crate::{Case, cases};
 
 pub const CASES: &[Case] = cases![fails, fails_at_the_end, is_missing];
 
-/// nsntrace with an `iptables` that fails when the shell's `condition` holds; `$n` is the number of the call.
+/// nsntrace with an `iptables` and an `iptables-restore` that fail when the shell's `condition` holds; `$n` is the number
+/// of the call.
 fn with_iptables(attempt: &Attempt, condition: &str) -> Result<Done> {
     let job = attempt.lab.nsntrace(["curl", "-s", "-m", "5", "-o", "page", &attempt.web.url])?;
-    let iptables = job.dir().join("iptables");
+    let iptables = ["iptables", "iptables-restore"].map(|name| job.dir().join(name));
     let script = format!(
         r#"#!/bin/sh
         cd {}
-        echo "$*" >> calls
+        name=$(basename "$0")
+        echo "$name $*" >> calls
         n=$(wc -l < calls)
         if {condition}; then echo 'iptables: a failure on purpose' >&2; exit 4; fi
-        exec /usr/sbin/iptables "$@"
+        exec /usr/sbin/"$name" "$@"
         "#,
         job.dir().display()
     );
-    fs::write(&iptables, script.replace("\n            ", "\n"))?;
-    fs::set_permissions(&iptables, fs::Permissions::from_mode(0o755))?;
+    for path in iptables {
+        fs::write(&path, &script)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    }
     let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", job.dir().display());
     let done = job.env("PATH", &path).run()?;
     ensure!(done.dir.join("calls").exists(), "iptables was not called by its name");

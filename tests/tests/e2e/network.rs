@@ -8,6 +8,7 @@ use crate::{Case, cases};
 pub const CASES: &[Case] = cases![
     forwarding_is_on_for_the_trace,
     forwarding_that_was_on_stays,
+    host_that_becomes_a_router_stays_one,
     firewall_that_forwards_nothing,
     names_are_resolved,
     loopback_is_up,
@@ -17,6 +18,10 @@ pub const CASES: &[Case] = cases![
     taken_addresses_are_avoided,
     no_default_route,
     named_device_is_used,
+    named_device_with_a_route_on_the_link,
+    named_device_of_several_next_hops,
+    named_device_without_a_way_out,
+    unused_table_is_no_uplink,
     unknown_device,
     loopback_device,
 ];
@@ -55,6 +60,20 @@ fn forwarding_that_was_on_stays(lab: &Lab) -> Result<()> {
         assert!(!done.stderr.contains("forwarding"), "{}", done.stderr);
         lab.assert_clean(&before)?;
     }
+    Ok(())
+}
+
+/// Docker or libvirt starts during the trace.
+fn host_that_becomes_a_router_stays_one(lab: &Lab) -> Result<()> {
+    let script = "echo 1 > /proc/sys/net/ipv4/ip_forward";
+    let mut run = lab.nsntrace(["sh", "-c", "echo ready; read line; exit 0"])?.told().spawn()?;
+    run.says("ready")?;
+    sh(lab, script)?;
+    drop(run.stdin_pipe()?);
+    run.wait()?.exited(0)?;
+    let after = lab.snapshot()?;
+    assert!(after.has(&["sysctl ipv4/conf/eth1/forwarding:1"]), "the router forwards no more");
+    assert!(!after.has(&["iptables", "nsntrace"]), "a rule is left");
     Ok(())
 }
 
@@ -155,6 +174,58 @@ fn named_device_is_used(lab: &Lab) -> Result<()> {
         assert!(last.starts_with(address), "-d {device}: asked by {last}");
         lab.assert_clean(&before)?;
     }
+    Ok(())
+}
+
+/// A download by `-d eth2`: what the second cable's far end has counted says that it went there.
+fn download_by_eth2(lab: &Lab) -> Result<()> {
+    let web = lab.web()?;
+    let before = lab.snapshot()?;
+    let done = lab.nsntrace(["-d", "eth2", "curl", "-s", "-S", "-m", "20", &web.url])?.run()?.exited(0)?;
+    assert!(done.stdout == web.body);
+    assert!(web.log()?.starts_with("10.98.0.1 "), "it went another way: {}", web.log()?);
+    lab.assert_clean(&before)
+}
+
+fn named_device_with_a_route_on_the_link(lab: &Lab) -> Result<()> {
+    lab.second_cable()?;
+    sh(
+        lab,
+        "ip route del default dev eth2; ip address del 10.98.0.1/24 dev eth2; ip address add 10.98.0.1/32 dev eth2",
+    )?;
+    sh(lab, "ip route add default via 10.98.0.2 dev eth2 onlink metric 1000")?;
+    download_by_eth2(lab)
+}
+
+fn named_device_of_several_next_hops(lab: &Lab) -> Result<()> {
+    lab.second_cable()?;
+    sh(
+        lab,
+        "ip route flush default; ip route add default nexthop via 10.99.0.2 dev eth1 nexthop via 10.98.0.2 dev eth2",
+    )?;
+    download_by_eth2(lab)?;
+    sh(
+        lab,
+        "ip route flush default; ip nexthop add id 7 via 10.98.0.2 dev eth2; ip route add default nhid 7",
+    )?;
+    download_by_eth2(lab)
+}
+
+fn named_device_without_a_way_out(lab: &Lab) -> Result<()> {
+    lab.second_cable()?;
+    sh(lab, "ip route del default dev eth2")?;
+    let web = lab.web()?;
+    let before = lab.snapshot()?;
+    let done = lab.nsntrace(["-d", "eth2", "curl", "-s", "-m", "5", &web.url])?.run()?.exited(7)?;
+    assert!(done.stderr.contains("no default route by eth2"), "{}", done.stderr);
+    lab.assert_clean(&before)
+}
+
+fn unused_table_is_no_uplink(lab: &Lab) -> Result<()> {
+    lab.second_cable()?;
+    sh(lab, "ip route del default dev eth2; ip route add default via 10.98.0.2 dev eth2 table 200")?;
+    let done = lab.nsntrace(["true"])?.run()?.exited(0)?;
+    assert!(done.stderr.contains("on interface eth1."), "{}", done.stderr);
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use nsntrace_tests::{Job, Lab};
+use nsntrace_tests::{Job, Lab, nsntrace_binary};
 
 use crate::{Case, cases};
 
@@ -22,6 +22,11 @@ pub const CASES: &[Case] = cases![
     no_such_folder,
     folder_in_place_of_a_file,
     disk_full,
+    disk_full_on_stdout,
+    file_size_limit,
+    device_stdout_is_stdout,
+    stdout_that_does_not_wait,
+    groups_of_the_invoking_user,
     belongs_to_the_invoking_user,
     invoking_user_may_not_write,
 ];
@@ -142,6 +147,83 @@ fn disk_full(lab: &Lab) -> Result<()> {
     assert!(copy.count()? > 0);
     assert_eq!(copy.count()?, done.captured()?);
     lab.assert_clean(&before)
+}
+
+/// Whole packets only, behind what was in the file.
+fn disk_full_on_stdout(lab: &Lab) -> Result<()> {
+    let web = lab.web()?;
+    let disk = lab.dir().join("disk").display().to_string();
+    fs::create_dir(&disk)?;
+    lab.host(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", &disk])?.output()?;
+    let binary = nsntrace_binary()?.display().to_string();
+    let script = r#""$0" -o - curl -s -o page "$1" > "$2/x.pcap""#;
+    let done = lab.tracer(["sh", "-c", script, &binary, &web.url, &disk])?.run()?.exited(0)?;
+    assert!(done.stderr.contains("No space left"), "{}", done.stderr);
+    let copy = lab.host(["cp", &format!("{disk}/x.pcap"), "."])?.run()?.exited(0)?.trace_at("x.pcap");
+    assert_eq!(copy.count()?, done.captured()?);
+    Ok(())
+}
+
+fn file_size_limit(lab: &Lab) -> Result<()> {
+    let web = lab.web()?;
+    let before = lab.snapshot()?;
+    let program = ["curl", "-s", "-o", "/dev/null", &web.url];
+    let done = lab.nsntrace_by(["prlimit", "--fsize=500000"], program)?.run()?.exited(0)?;
+    assert!(done.line_with("File too large")?.starts_with("nsntrace: "), "{}", done.stderr);
+    assert_eq!(done.trace().count()?, done.captured()?);
+    lab.assert_clean(&before)
+}
+
+/// The program's words would stand between the packets.
+fn device_stdout_is_stdout(lab: &Lab) -> Result<()> {
+    let binary = nsntrace_binary()?.display().to_string();
+    let script = r#""$0" -o /dev/stdout echo words | cat > x.pcap"#;
+    let done = lab.tracer(["sh", "-c", script, &binary])?.run()?.exited(0)?;
+    assert!(done.stderr.contains("words"), "{}", done.stderr);
+    assert_eq!(done.trace_at("x.pcap").count()?, 0);
+    Ok(())
+}
+
+/// Somebody has made the pipe non-blocking, and the reader takes its time.
+fn stdout_that_does_not_wait(lab: &Lab) -> Result<()> {
+    let web = lab.web()?;
+    let script = r#"
+import os, subprocess, sys
+read, write = os.pipe()
+os.set_blocking(write, False)
+run = subprocess.Popen([sys.argv[1], "-o", "-", "curl", "-s", "-o", "page", sys.argv[2]], stdout=write)
+os.close(write)
+run.poll()
+with open("x.pcap", "wb") as copy:
+    while block := os.read(read, 4096):
+        copy.write(block)
+sys.exit(run.wait())
+"#;
+    let binary = nsntrace_binary()?.display().to_string();
+    let done = lab.tracer(["python3", "-c", script, &binary, &web.url])?.run()?.exited(0)?;
+    let trace = done.trace_at("x.pcap");
+    assert_eq!(trace.count()?, done.captured()?);
+    let bodies = trace.http_bodies()?;
+    assert!(bodies.get("data.bin") == Some(&web.body), "not all of it is in the trace");
+    Ok(())
+}
+
+/// Whoever typed sudo may write where a group of theirs may.
+fn groups_of_the_invoking_user(lab: &Lab) -> Result<()> {
+    const GROUP: u32 = 4242;
+    let users = format!("lab:x:{USER}:{USER}::/nonexistent:/bin/sh\n");
+    let groups = format!("lab:x:{USER}:\nteam:x:{GROUP}:lab\n");
+    for (name, text) in [("passwd", users), ("group", groups)] {
+        let own = lab.dir().join(name);
+        fs::write(&own, text)?;
+        lab.host(["mount", "--bind", &own.display().to_string(), &format!("/etc/{name}")])?.output()?;
+    }
+    let job = as_if_by_sudo(lab.nsntrace(["true"])?);
+    chown(job.dir(), Some(0), Some(GROUP))?;
+    fs::set_permissions(job.dir(), fs::Permissions::from_mode(0o2770))?;
+    let file = fs::metadata(job.run()?.exited(0)?.trace().path())?;
+    assert_eq!((file.uid(), file.gid()), (USER, GROUP));
+    Ok(())
 }
 
 fn belongs_to_the_invoking_user(lab: &Lab) -> Result<()> {

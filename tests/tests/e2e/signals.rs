@@ -1,10 +1,12 @@
 //! Signals that are sent to it alone.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
-use nix::sys::signal::Signal;
-use nsntrace_tests::{Lab, Running, until};
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use nsntrace_tests::{Lab, Running, SERVER_ADDRESS, until};
 
 use crate::{Case, cases};
 
@@ -16,6 +18,10 @@ pub const CASES: &[Case] = cases![
     second_signal_kills_at_once,
     signal_during_set_up,
     child_left_behind_is_named_and_ended,
+    child_left_behind_by_a_signal_is_told,
+    signal_while_another_run_holds_the_lock,
+    signal_while_nobody_reads,
+    stop_during_set_up_is_held_off,
 ];
 
 /// The time from a signal to the end of a program that heeds it: far below the five seconds of one that does not.
@@ -115,4 +121,80 @@ fn child_left_behind_is_named_and_ended(lab: &Lab) -> Result<()> {
     run.signal(Signal::SIGTERM)?;
     run.wait()?.exited(4)?;
     lab.assert_clean(&before)
+}
+
+/// The program goes at once, its child has something to finish first.
+fn child_left_behind_by_a_signal_is_told(lab: &Lab) -> Result<()> {
+    let child = "trap 'echo told; exit 0' TERM; echo ready; while :; do sleep 0.05; done";
+    let script = format!("setsid sh -c \"{child}\" & trap 'exit 4' TERM; while :; do sleep 0.05; done");
+    let run = ready(lab, &script)?;
+    let began = Instant::now();
+    run.signal(Signal::SIGTERM)?;
+    let done = run.wait()?.exited(4)?;
+    ensure!(done.text().contains("told"), "the child was not told: {:?}", done.text());
+    ensure!(began.elapsed() < PROMPTLY, "it took {:?}", began.elapsed());
+    Ok(())
+}
+
+fn signal_while_another_run_holds_the_lock(lab: &Lab) -> Result<()> {
+    lab.nsntrace(["true"])?.run()?.exited(0)?;
+    let before = lab.snapshot()?;
+    let hold = ["flock", "/run/nsntrace/lock", "sh", "-c", "echo held; exec sleep 1000"];
+    let mut holder = lab.host(hold)?.spawn()?;
+    holder.says("held")?;
+    let mut run = lab.nsntrace(["true"])?.spawn()?;
+    run.complains("waiting for another run")?;
+    run.signal(Signal::SIGTERM)?;
+    run.wait()?.exited(128 + Signal::SIGTERM as i32)?;
+    drop(holder);
+    lab.assert_clean(&before)
+}
+
+/// The trace goes to a pipe that is full, and its time is up.
+fn signal_while_nobody_reads(lab: &Lab) -> Result<()> {
+    let before = lab.snapshot()?;
+    let flood = env!("CARGO_BIN_EXE_flood");
+    let script = format!("{flood} {SERVER_ADDRESS}:9 20000 >&2; echo ready >&2; exec sleep 1000");
+    let words = ["-o", "-", "--duration", "2", "sh", "-c", &script];
+    let mut run = lab.nsntrace(words)?.piped().limit(Duration::from_secs(20)).spawn()?;
+    let _unread = run.stdout_pipe()?;
+    run.complains("ready")?;
+    run.signal(Signal::SIGTERM)?;
+    // The program has ended; what is left is to be written, and nobody takes it.
+    until("the program's end", PROMPTLY, || Ok((lab.tracer_cgroup().processes()?.len() == 1).then_some(())))?;
+    run.signal(Signal::SIGTERM)?;
+    run.wait()?.exited(128 + Signal::SIGTERM as i32)?;
+    lab.assert_clean(&before)
+}
+
+/// A shell's job, as far as Ctrl-Z knows: a process group with somebody to continue it.
+const JOB: &str = "
+import os, subprocess, sys
+job = subprocess.Popen(sys.argv[1:], preexec_fn=lambda: os.setpgid(0, 0))
+print('job', job.pid, 'runs', flush=True)
+sys.exit(job.wait())
+";
+
+/// Ctrl-Z comes while the lock is waited for: it has its way, but not while others wait in turn.
+fn stop_during_set_up_is_held_off(lab: &Lab) -> Result<()> {
+    lab.nsntrace(["true"])?.run()?.exited(0)?;
+    let hold = ["flock", "/run/nsntrace/lock", "sh", "-c", "echo held; read line"];
+    let mut holder = lab.host(hold)?.told().spawn()?;
+    holder.says("held")?;
+    let mut run =
+        lab.nsntrace_by(["python3", "-c", JOB], ["sh", "-c", "echo ready; exec sleep 1000"])?.spawn()?;
+    let said = run.says("runs")?;
+    let pid = said.split(' ').nth(1).context("no pid")?.parse().map(Pid::from_raw)?;
+    run.complains("waiting for another run")?;
+    kill(pid, Signal::SIGTSTP)?;
+    drop(holder.stdin_pipe()?);
+    run.says("ready")?;
+    let state = format!("/proc/{pid}/stat");
+    until("a stopped tracer", PROMPTLY, || Ok(fs::read_to_string(&state)?.contains(") T ").then_some(())))?;
+    // It holds nothing that others wait for.
+    lab.nsntrace(["true"])?.run()?.exited(0)?;
+    kill(pid, Signal::SIGCONT)?;
+    kill(pid, Signal::SIGTERM)?;
+    run.wait()?.exited(128 + Signal::SIGTERM as i32)?;
+    Ok(())
 }

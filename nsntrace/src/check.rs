@@ -39,7 +39,7 @@ pub fn host(config: &Config) -> Result<Host> {
     if !geteuid().is_root() {
         return Err(Error::told("a trace needs root: run it as 'sudo nsntrace …'"));
     }
-    kernel()?;
+    kernel(KernelVersion::current().ok())?;
     let account = config.user.as_deref().map(user::look_up).transpose()?;
     let device = config.device.as_deref().map(device).transpose()?;
     tracee::find(&config.program)?;
@@ -48,10 +48,11 @@ pub fn host(config: &Config) -> Result<Host> {
     Ok(Host { device, account, cgroup })
 }
 
-fn kernel() -> Result<()> {
+/// A kernel that does not tell its version may well do.
+fn kernel(version: Option<KernelVersion>) -> Result<()> {
     let (major, minor) = OLDEST_KERNEL;
-    match KernelVersion::current() {
-        Ok(version) if version < KernelVersion::new(major, minor, 0) => Err(Error::told(format!(
+    match version {
+        Some(version) if version < KernelVersion::new(major, minor, 0) => Err(Error::told(format!(
             "this kernel is too old: Linux {major}.{minor} or newer is needed, for the BPF ring buffer"
         ))),
         _ => Ok(()),
@@ -63,4 +64,20 @@ fn device(name: &str) -> Result<Device> {
         Some(libc::ENODEV | libc::EINVAL | libc::ERANGE) => Error::told(format!("Unknown interface: {name}")),
         _ => error,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_kernels_are_told() {
+        let error = kernel(Some(KernelVersion::new(5, 7, 19))).expect_err("too old");
+        assert_eq!(
+            error.to_string(),
+            "this kernel is too old: Linux 5.8 or newer is needed, for the BPF ring buffer"
+        );
+        assert!(kernel(Some(KernelVersion::new(5, 8, 0))).is_ok());
+        assert!(kernel(None).is_ok());
+    }
 }

@@ -80,7 +80,7 @@ fn main() -> ExitCode {
 fn perform(cli: Cli) -> Result<()> {
     std::env::set_current_dir(root()).context("cannot enter the workspace")?;
     match cli.task {
-        Task::Setup => setup::for_tests(),
+        Task::Setup => setup::for_tests().map(|()| println!("setup: everything is there")),
         Task::BuildEbpf { check: false } => ebpf::build(),
         Task::BuildEbpf { check: true } => ebpf::check(),
         Task::Run { arguments } => run_nsntrace(&arguments),

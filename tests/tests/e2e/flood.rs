@@ -20,7 +20,13 @@ fn books_balance(lab: &Lab) -> Result<()> {
 }
 
 fn books_balance_of_a_small_buffer(lab: &Lab) -> Result<()> {
-    let done = flood(lab, &["-B", "64"])?;
+    let done = flood(lab, &["-v", "-B", "64"])?;
+    ensure!(done.dropped()? > 0, "nothing was dropped, so nothing was tried");
+    ensure!(
+        done.stderr.contains("nsntrace: ring buffer full"),
+        "the kernel side said nothing:\n{}",
+        done.stderr
+    );
     println!("flood: {} of {COUNT} packets dropped with -B 64", done.dropped()?);
     Ok(())
 }

@@ -43,11 +43,13 @@ pub fn capture(ctx: &TcContext, direction: u8) {
 }
 
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the kernel keeps 16 bits of a tag in 32")]
 fn describe(skb: *const __sk_buff, direction: u8) -> RecordHeader {
     // SAFETY: a valid context; the verifier turns these loads into loads of the kernel's own fields.
     let skb = unsafe { &*skb };
     let tagged = skb.vlan_present != 0;
     RecordHeader {
+        // SAFETY: it has no precondition.
         time: unsafe { bpf_ktime_get_boot_ns() },
         wire_len: skb.len,
         cap_len: skb.len.min(SNAPLEN.load()),

@@ -118,7 +118,7 @@ impl Stage {
 pub const ALIGN: usize = 8;
 
 /// Packets up to this length in bytes are staged. Longer ones cost more to copy twice than they save.
-pub const STAGED_PACKET: usize = 256;
+pub const STAGED_PACKET: u32 = 256;
 
 /// Room for records in a stage, such that a [`Processor`] takes two pages of 4 KiB.
 pub const STAGE_BYTES: usize = 8192 - size_of::<Counters>() - 5 * size_of::<u64>();

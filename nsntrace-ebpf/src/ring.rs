@@ -3,7 +3,7 @@
 //! The kernel reserves sizes that the verifier knows as constants. One size for all would waste the ring on
 //! 64 KiB for an ACK, so there are classes.
 
-use core::arch::asm;
+use core::{arch::asm, ffi::c_void};
 
 use aya_ebpf::{
     bindings::__sk_buff,
@@ -17,28 +17,28 @@ use crate::RING;
 #[inline(always)]
 pub fn put(skb: *const __sk_buff, header: &RecordHeader) -> bool {
     match header.cap_len {
-        ..=128 => put_in::<128>(skb, header),
-        ..=256 => put_in::<256>(skb, header),
-        ..=512 => put_in::<512>(skb, header),
-        ..=1024 => put_in::<1024>(skb, header),
+        0..=128 => put_in::<128>(skb, header),
+        129..=256 => put_in::<256>(skb, header),
+        257..=512 => put_in::<512>(skb, header),
+        513..=1024 => put_in::<1024>(skb, header),
         // A full frame on a link with the usual MTU, and one with a few tunnel headers more.
-        ..=1536 => put_in::<1536>(skb, header),
-        ..=2048 => put_in::<2048>(skb, header),
-        ..=4096 => put_in::<4096>(skb, header),
-        ..=8192 => put_in::<8192>(skb, header),
-        ..=16384 => put_in::<16384>(skb, header),
-        ..=32768 => put_in::<32768>(skb, header),
+        1025..=1536 => put_in::<1536>(skb, header),
+        1537..=2048 => put_in::<2048>(skb, header),
+        2049..=4096 => put_in::<4096>(skb, header),
+        4097..=8192 => put_in::<8192>(skb, header),
+        8193..=16384 => put_in::<16384>(skb, header),
+        16385..=32768 => put_in::<32768>(skb, header),
         // The largest packet that segmentation offload makes of IPv4, with its link-layer header.
-        ..=65792 => put_in::<65792>(skb, header),
+        32769..=65792 => put_in::<65792>(skb, header),
         // IPv6 "BIG TCP".
-        _ => put_in::<{ MAX_SNAPLEN as usize }>(skb, header),
+        65793.. => put_in::<{ MAX_SNAPLEN as u64 }>(skb, header),
     }
 }
 
 #[inline(always)]
-fn put_in<const CLASS: usize>(skb: *const __sk_buff, header: &RecordHeader) -> bool {
+fn put_in<const CLASS: u64>(skb: *const __sk_buff, header: &RecordHeader) -> bool {
     let ring = (&raw const RING).cast_mut().cast();
-    let size = (RecordHeader::SIZE + CLASS) as u64;
+    let size = RecordHeader::SIZE as u64 + CLASS;
     // SAFETY: the verifier checks that the reservation is given back on every path and not left behind.
     unsafe {
         let record = bpf_ringbuf_reserve(ring, size, 0);
@@ -47,8 +47,8 @@ fn put_in<const CLASS: usize>(skb: *const __sk_buff, header: &RecordHeader) -> b
         }
         record.cast::<RecordHeader>().write(*header);
         let packet = record.byte_add(RecordHeader::SIZE);
-        let len = bounded(header.cap_len, MAX_SNAPLEN as usize);
-        if len > CLASS as u64 || bpf_skb_load_bytes(skb.cast(), 0, packet, len as u32) != 0 {
+        let len = bounded(header.cap_len, MAX_SNAPLEN);
+        if len > CLASS || !load(skb, packet, len) {
             bpf_ringbuf_discard(record, 0);
             return false;
         }
@@ -62,12 +62,23 @@ fn put_in<const CLASS: usize>(skb: *const __sk_buff, header: &RecordHeader) -> b
 /// Verifiers before 6.12 must see both bounds in the arithmetic. The optimiser knows them and would take it out, so
 /// it is not shown what happens to the number in between.
 #[inline(always)]
-pub fn bounded(len: u32, most: usize) -> u64 {
+pub fn bounded(len: u32, most: u32) -> u64 {
     let mut below = u64::from(len).wrapping_sub(1);
     // SAFETY: no instruction at all.
     unsafe { asm!("/* {0} */", inout(reg) below, options(nomem, nostack, preserves_flags)) };
-    let mut bounded = (below & (most as u64 - 1)) + 1;
+    let mut bounded = (below & u64::from(most - 1)) + 1;
     // SAFETY: as above.
     unsafe { asm!("/* {0} */", inout(reg) bounded, options(nomem, nostack, preserves_flags)) };
     bounded
+}
+
+/// Copies the first bytes of the packet; false if it has not so many.
+///
+/// # Safety
+/// There is room for them at `to`, which the verifier checks, and `len` is [`bounded`].
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "a bounded length is small")]
+pub unsafe fn load(skb: *const __sk_buff, to: *mut c_void, len: u64) -> bool {
+    // SAFETY: the caller's.
+    unsafe { bpf_skb_load_bytes(skb.cast(), 0, to, len as u32) == 0 }
 }

@@ -2,16 +2,16 @@
 
 use core::arch::asm;
 
-use aya_ebpf::{
-    bindings::__sk_buff,
-    helpers::{bpf_ringbuf_output, bpf_skb_load_bytes},
-};
+use aya_ebpf::{bindings::__sk_buff, helpers::bpf_ringbuf_output};
 use nsntrace_ebpf::{ALIGN, Processor, RecordHeader, STAGE_BYTES, STAGED_PACKET, Stage};
 
-use crate::{RING, ring::bounded};
+use crate::{
+    RING,
+    ring::{bounded, load},
+};
 
 /// The longest record that is staged.
-const RECORD: u64 = (RecordHeader::SIZE + STAGED_PACKET) as u64;
+const RECORD: u64 = RecordHeader::SIZE as u64 + STAGED_PACKET as u64;
 
 /// Whether the packet is one to be staged.
 ///
@@ -19,7 +19,8 @@ const RECORD: u64 = (RecordHeader::SIZE + STAGED_PACKET) as u64;
 /// `processor` is this CPU's.
 #[inline(always)]
 pub unsafe fn is_open(processor: *mut Processor, header: &RecordHeader) -> bool {
-    header.cap_len <= STAGED_PACKET as u32 && unsafe { (*processor).asleep == 0 }
+    // SAFETY: the caller's.
+    header.cap_len <= STAGED_PACKET && unsafe { (*processor).asleep == 0 }
 }
 
 /// Appends header and packet; false if the stage was full and so is the ring buffer. What is staged stays then, for
@@ -28,6 +29,7 @@ pub unsafe fn is_open(processor: *mut Processor, header: &RecordHeader) -> bool 
 /// # Safety
 /// `processor` is this CPU's.
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "a usize has 64 bits here")]
 pub unsafe fn put(processor: *mut Processor, skb: *const __sk_buff, header: &RecordHeader, cpu: u32) -> bool {
     // SAFETY: the verifier checks every place against the size of the element.
     unsafe {
@@ -43,7 +45,7 @@ pub unsafe fn put(processor: *mut Processor, skb: *const __sk_buff, header: &Rec
         record.cast::<RecordHeader>().write(*header);
         let packet = record.add(RecordHeader::SIZE);
         let len = bounded(header.cap_len, STAGED_PACKET);
-        if bpf_skb_load_bytes(skb.cast(), 0, packet.cast(), len as u32) != 0 {
+        if !load(skb, packet.cast(), len) {
             return false;
         }
         in_order();

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     setup,
-    shell::{root, run, stdout},
+    shell::{cargo, root, run, stdout},
 };
 
 /// The object that nsntrace embeds, in the repository.
@@ -43,35 +43,34 @@ pub fn check() -> Result<()> {
     )
 }
 
+/// Clippy over the kernel side, which a build for the host does not see.
+///
+/// # Errors
+/// Where it has something to say.
+pub fn lint() -> Result<()> {
+    run(for_bpf("clippy")?.args(["--", "--deny", "warnings"]))
+}
+
 fn compile() -> Result<PathBuf> {
+    run(&mut for_bpf("build")?)?;
+    Ok(root().join("target/ebpf/bpfel-unknown-none/ebpf/nsntrace-ebpf"))
+}
+
+/// Cargo for the BPF target.
+fn for_bpf(task: &str) -> Result<Command> {
     let linker = setup::bpf_linker()?;
-    let target = root().join("target/ebpf");
-    let mut cargo = Command::new("cargo");
-    cargo.args([
-        "build",
-        "--quiet",
-        "--package",
-        "nsntrace-ebpf",
-        "--bin",
-        "nsntrace-ebpf",
-        "--features",
-        "program",
+    let mut command =
+        cargo(&[task, "--quiet", "--package=nsntrace-ebpf", "--bin=nsntrace-ebpf", "--features=program"]);
+    command.args([
+        "--profile=ebpf",
+        "--target=bpfel-unknown-none",
+        "-Zbuild-std=core",
+        "--target-dir=target/ebpf",
     ]);
-    cargo.args([
-        "--profile",
-        "ebpf",
-        "--target",
-        "bpfel-unknown-none",
-        "-Z",
-        "build-std=core",
-        "--target-dir",
-    ]);
-    cargo.arg(&target);
     // Core is built from source, which stable does for who asks like this; the toolchain is pinned.
-    cargo.env("RUSTC_BOOTSTRAP", "1");
-    cargo.env_remove("RUSTFLAGS").env("CARGO_ENCODED_RUSTFLAGS", flags(&linker)?);
-    run(&mut cargo)?;
-    Ok(target.join("bpfel-unknown-none/ebpf/nsntrace-ebpf"))
+    command.env("RUSTC_BOOTSTRAP", "1");
+    command.env_remove("RUSTFLAGS").env("CARGO_ENCODED_RUSTFLAGS", flags(&linker)?);
+    Ok(command)
 }
 
 /// Paths are replaced, so that the object does not tell where it was built.

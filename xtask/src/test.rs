@@ -25,6 +25,7 @@ pub fn all(filter: Option<&str>) -> Result<()> {
             "clippy",
             cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"]),
         )?;
+        ebpf::lint()?;
         println!("== the eBPF object is what the source yields");
         ebpf::check()?;
     }

@@ -3,6 +3,7 @@
 pub mod cgroup_leaf;
 pub mod change;
 pub mod forwarding;
+pub mod guardian;
 pub mod journal;
 pub mod link;
 pub mod nat;

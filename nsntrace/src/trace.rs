@@ -13,6 +13,7 @@ use crate::{
     check::{self, Host},
     config::{Config, Words},
     error::{Context, Error, Result},
+    host::guardian::Guardian,
     join::{Joined, join},
     life::{Event, Life},
     namespace::{netns::Netns, quiet},
@@ -36,6 +37,7 @@ const COUNT_EVERY: Duration = Duration::from_secs(1);
 pub fn program(config: &Config) -> Result<u8> {
     keep_children()?;
     let host = check::host(config)?;
+    let _guardian = Guardian::start()?;
     let file = TraceFile::open(&config.outfile, Invoker::from_env())?;
     let limits = Limits::note()?;
     let signals = Signals::take_over()?;

@@ -160,8 +160,8 @@ fn signal_while_nobody_reads(lab: &Lab) -> Result<()> {
     let _unread = run.stdout_pipe()?;
     run.complains("ready")?;
     run.signal(Signal::SIGTERM)?;
-    // The program has ended; what is left is to be written, and nobody takes it.
-    until("the program's end", PROMPTLY, || Ok((lab.tracer_cgroup().processes()?.len() == 1).then_some(())))?;
+    // The program has ended, tracer and guardian are left: there are packets to be written, and nobody takes them.
+    until("the program's end", PROMPTLY, || Ok((lab.tracer_cgroup().processes()?.len() == 2).then_some(())))?;
     run.signal(Signal::SIGTERM)?;
     run.wait()?.exited(128 + Signal::SIGTERM as i32)?;
     lab.assert_clean(&before)

@@ -1,8 +1,10 @@
 //! The host is as it was, however a run ended.
 
 use std::fs;
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use nsntrace_tests::{Lab, Running, SOON, nsntrace_binary, until};
@@ -13,7 +15,11 @@ pub const CASES: &[Case] = cases![
     normal_end,
     many_signals_at_the_end,
     tracer_is_killed,
+    tracer_crashes,
+    tracer_is_killed_at_any_moment,
+    guardian_is_killed,
     tracer_and_guardian_are_killed,
+    tracer_and_guardian_are_killed_at_any_moment,
     dead_runs_are_mended_among_live_ones,
 ];
 
@@ -62,22 +68,90 @@ fn no_program_is_left(lab: &Lab) -> Result<()> {
     })
 }
 
+/// Nobody starts another run: the guardian mends it.
 fn tracer_is_killed(lab: &Lab) -> Result<()> {
     let before = lab.snapshot()?;
     let run = endless(lab)?;
     run.signal(Signal::SIGKILL)?;
     run.wait()?;
-    no_program_is_left(lab)?;
-    lab.nsntrace(["true"])?.run()?.exited(0)?;
     lab.assert_clean(&before)
 }
 
-/// Kills all processes of the binary at once; their program is none.
-fn kill_every_nsntrace(lab: &Lab) -> Result<()> {
+fn tracer_crashes(lab: &Lab) -> Result<()> {
+    let before = lab.snapshot()?;
+    let mut run = endless(lab)?;
+    // The first is taken for a fault that would come again by itself.
+    until("a crash", SOON, || {
+        run.signal(Signal::SIGSEGV)?;
+        Ok((!run.is_alive()?).then_some(()))
+    })?;
+    run.wait()?;
+    lab.assert_clean(&before)
+}
+
+/// Moments of a run, in milliseconds: half of them before the program runs, and some when it has ended.
+const MOMENTS: [u64; 20] =
+    [1, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 60, 70, 80, 100, 120, 140, 160, 180, 200];
+
+/// A run that takes about as long, so that its end is among the moments.
+fn short(lab: &Lab) -> Result<Running> {
+    lab.nsntrace(["sleep", "0.05"])?.spawn()
+}
+
+fn tracer_is_killed_at_any_moment(lab: &Lab) -> Result<()> {
+    let before = lab.snapshot()?;
+    for moment in MOMENTS {
+        let mut run = short(lab)?;
+        std::thread::sleep(Duration::from_millis(moment));
+        if run.is_alive()? {
+            run.signal(Signal::SIGKILL)?;
+        }
+        run.wait()?;
+        lab.assert_clean(&before).with_context(|| format!("killed after {moment} ms"))?;
+    }
+    Ok(())
+}
+
+/// The run does not need it.
+fn guardian_is_killed(lab: &Lab) -> Result<()> {
+    let before = lab.snapshot()?;
+    let run = endless(lab)?;
+    for pid in of_the_binary(lab)?.into_iter().filter(|pid| *pid != run.pid()) {
+        kill(pid, Signal::SIGKILL)?;
+    }
+    run.signal(Signal::SIGTERM)?;
+    run.wait()?.exited(128 + Signal::SIGTERM as i32)?;
+    lab.assert_clean(&before)
+}
+
+/// The processes of the binary under test: tracer and guardian. Their program is none.
+fn of_the_binary(lab: &Lab) -> Result<Vec<Pid>> {
     let binary = nsntrace_binary()?;
     let is_ours = |pid: &i32| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == binary);
-    for pid in lab.tracer_cgroup().processes()?.into_iter().filter(is_ours) {
-        kill(Pid::from_raw(pid), Signal::SIGKILL)?;
+    Ok(lab.tracer_cgroup().processes()?.into_iter().filter(is_ours).map(Pid::from_raw).collect())
+}
+
+/// Kills them all. One that has just ended needs no signal.
+fn kill_every_nsntrace(lab: &Lab) -> Result<()> {
+    for pid in of_the_binary(lab)? {
+        match kill(pid, Signal::SIGKILL) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn tracer_and_guardian_are_killed_at_any_moment(lab: &Lab) -> Result<()> {
+    let before = lab.snapshot()?;
+    for moment in MOMENTS {
+        let run = short(lab)?;
+        std::thread::sleep(Duration::from_millis(moment));
+        kill_every_nsntrace(lab)?;
+        run.wait()?;
+        no_program_is_left(lab)?;
+        lab.nsntrace(["true"])?.run()?.exited(0)?;
+        lab.assert_clean(&before).with_context(|| format!("killed after {moment} ms"))?;
     }
     Ok(())
 }

@@ -12,6 +12,8 @@ pub mod route;
 pub mod run_id;
 mod undo;
 
+use std::os::fd::AsFd;
+
 use nix::sys::signal::Signal;
 
 use crate::{
@@ -41,6 +43,7 @@ impl Changes {
         let lock = dir.lock(give_up)?;
         undo::sweep(&dir, &lock)?;
         let journal = dir.begin()?;
+        guardian::hold_record(Some(journal.as_fd()));
         Ok((Self { dir, journal: Some(journal) }, lock))
     }
 
@@ -72,6 +75,7 @@ impl Changes {
     }
 
     fn undo_once(&mut self) -> Vec<Error> {
+        guardian::hold_record(None);
         self.journal.take().map(|journal| undo::undo(&self.dir, journal, None)).unwrap_or_default()
     }
 

@@ -1,14 +1,23 @@
 //! What a run changes in the host, as plain data.
 
-use std::path::PathBuf;
+use std::{fs::metadata, os::unix::fs::MetadataExt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::{cgroup_leaf, link, nat::Rule, route};
+use crate::error::{Context, Result};
 
 /// One change in the host. Whoever undoes it has only this.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
+    /// None, but the first line of each record: the network namespace in which the run makes its changes, by the
+    /// numbers of its file. Names of links and rules mean something there only.
+    Origin {
+        /// Device of the file.
+        device: u64,
+        /// Its inode.
+        inode: u64,
+    },
     /// A veth pair, by the name of its end in the host.
     Link {
         /// The name.
@@ -48,6 +57,16 @@ pub(super) fn parse(text: &str) -> Option<Vec<Change>> {
 }
 
 impl Change {
+    /// The network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// Where /proc does not show it.
+    pub fn origin() -> Result<Self> {
+        let path = "/proc/thread-self/ns/net";
+        let found = metadata(path).context("look at", path)?;
+        Ok(Self::Origin { device: found.dev(), inode: found.ino() })
+    }
+
     /// Whether other runs may have recorded the same change, which is made once.
     pub fn is_shared(&self) -> bool {
         matches!(self, Self::Forwarding { .. })
@@ -64,6 +83,7 @@ impl Change {
     /// Whether it is a change that a run makes: a record is no way to have something else undone.
     fn is_ours(&self) -> bool {
         match self {
+            Self::Origin { .. } => true,
             Self::Link { name } => name.starts_with(link::OUTER),
             Self::Forwarding { device, .. } => is_device(device),
             Self::Nat { rules } => rules.iter().all(Rule::is_ours),

@@ -1,21 +1,25 @@
 //! A process that does nothing but outlive the tracer: when that is killed, it undoes what was changed.
 //!
-//! It holds the end of a pipe whose other end the tracer has, and those helpers of it that change the host: when all of
-//! them are gone without a word, the record of the run is as good as a dead run's, and swept like one.
+//! It holds the end of a pipe whose other end the tracer has, and those helpers of it that add to the host: when all of
+//! them are gone without a word, the record of the run is a dead run's, and swept like one.
 
 use std::{
+    ffi::CStr,
     io,
-    os::fd::{AsRawFd, OwnedFd, RawFd},
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
     panic::catch_unwind,
     process::Command,
     sync::atomic::{AtomicI32, Ordering},
+    thread,
+    time::{Duration, Instant},
 };
 
 use nix::{
     fcntl::OFlag,
     sys::{
-        signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction},
-        wait::waitpid,
+        prctl::set_name,
+        signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction},
+        wait::{WaitPidFlag, WaitStatus, waitpid},
     },
     unistd::{ForkResult, Pid, fork, pipe2, read, setsid, write},
 };
@@ -29,8 +33,17 @@ use crate::{
 /// What the tracer says when there is nothing to undo any more.
 const FAREWELL: u8 = b'.';
 
-/// The tracer's end of the pipe, for its helpers. There is one guardian a process.
-static LIFELINE: AtomicI32 = AtomicI32::new(-1);
+/// What helpers hold while they live: the tracer's end of the pipe, and the lock on its record. One run a process.
+static LIFELINE: AtomicI32 = AtomicI32::new(NONE);
+static RECORD: AtomicI32 = AtomicI32::new(NONE);
+const NONE: RawFd = -1;
+
+/// A dead run lets go of its record and of the pipe in any order: so long the guardian looks for the record.
+const PATIENCE: Duration = Duration::from_millis(300);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// What it is called, so that who kills the tracer by its name does not hit the guardian too.
+const NAME: &CStr = c"netns-guardian";
 
 /// A guardian that watches this process. Dropped, it goes away.
 #[derive(Debug)]
@@ -66,21 +79,31 @@ impl Guardian {
 
 impl Drop for Guardian {
     fn drop(&mut self) {
-        LIFELINE.store(-1, Ordering::Relaxed);
+        LIFELINE.store(NONE, Ordering::Relaxed);
         // Where it was killed there is nobody to tell, and nobody to wait for.
         let _ = write(&self.lifeline, &[FAREWELL]);
-        let _ = waitpid(self.pid, None);
+        if waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive) {
+            // Somebody may have stopped it, and no shell continues it.
+            let _ = kill(self.pid, Signal::SIGCONT);
+            let _ = waitpid(self.pid, None);
+        }
     }
 }
 
-/// Lets the guardian wait for a helper's end too. What the helper is just changing when the tracer is killed comes
-/// before what undoes it.
+/// Names the record that helpers are to hold from now on, or none.
+pub fn hold_record(record: Option<BorrowedFd<'_>>) {
+    RECORD.store(record.map_or(NONE, |record| record.as_raw_fd()), Ordering::Relaxed);
+}
+
+/// Lets the record live as long as a helper, and the guardian wait for its end too. What the helper is just changing
+/// when the tracer is killed comes before what undoes it.
 pub fn accompany(helper: &mut Command) {
     use std::os::unix::process::CommandExt;
-    let lifeline = LIFELINE.load(Ordering::Relaxed);
-    if lifeline >= 0 {
-        // SAFETY: one system call on a descriptor that lives as long as the guardian.
-        unsafe { helper.pre_exec(move || stay_open(lifeline)) };
+    for fd in [&LIFELINE, &RECORD].map(|held| held.load(Ordering::Relaxed)) {
+        if fd != NONE {
+            // SAFETY: one system call, on a descriptor that is open as long as it is named.
+            unsafe { helper.pre_exec(move || stay_open(fd)) };
+        }
     }
 }
 
@@ -102,14 +125,32 @@ fn watch(watched: &OwnedFd) -> Result<()> {
     if is_farewell {
         return Ok(());
     }
+    mend().inspect_err(|error| say!("nsntrace: the guardian: {error}"))
+}
+
+/// Sweeps until nothing is left of the run, nor of a run inside that has ended with it.
+fn mend() -> Result<()> {
     let dir = RunDir::open()?;
-    let lock = dir.lock(|| None)?;
-    undo::sweep(&dir, &lock).inspect_err(|error| say!("nsntrace: the guardian: {error}"))
+    let started = Instant::now();
+    let mut mended = false;
+    loop {
+        let lock = dir.lock(|| None)?;
+        let swept = undo::sweep(&dir, &lock)?;
+        drop(lock);
+        if swept.failed > 0 || (swept.undone == 0 && (mended || started.elapsed() > PATIENCE)) {
+            return Ok(());
+        }
+        if swept.undone == 0 {
+            thread::sleep(LOOK_EVERY);
+        }
+        mended |= swept.undone > 0;
+    }
 }
 
 /// No terminal reaches it, and it keeps nothing open that somebody waits for. It may speak.
 fn keep_apart(watched: RawFd) {
     let _ = setsid();
+    let _ = set_name(NAME);
     let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
     for signal in Signal::iterator().filter(|signal| *signal != Signal::SIGCHLD) {
         // SAFETY: no handler is installed. It fails for those that cannot be ignored.

@@ -6,7 +6,10 @@
 use std::{
     fs::{DirBuilder, File},
     io::{self, ErrorKind, Read, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -131,38 +134,51 @@ impl RunDir {
                         errno
                     });
                     let file = file.context("lock", path.display())?;
-                    return Ok(Journal { id, file, changes: Vec::new() });
+                    let mut journal = Journal { id, file, changes: Vec::new() };
+                    return match Change::origin().and_then(|origin| journal.record(origin)) {
+                        Ok(()) => Ok(journal),
+                        Err(error) => self.forget(journal).and(Err(error)),
+                    };
                 }
             }
         }
     }
 
-    /// The records whose owners are dead, taken over.
+    /// The records whose owners are dead, taken over, as far as they can be undone here: all of those of this network
+    /// namespace; the cgroups of those whose namespace is gone, and all else with it; none of another namespace.
     ///
     /// # Errors
     /// Where something in the folder is no record of ours.
     pub fn dead(&self) -> Result<Vec<Journal>> {
+        let here = Change::origin()?;
         let mut dead = Vec::new();
         for id in self.ids()? {
             let Some(file) = self.open_record(id)? else { continue };
-            if let Ok(mut file) = Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                let changes = self.read(id, &mut file)?;
-                dead.push(Journal { id, file, changes });
+            let Ok(mut file) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else { continue };
+            let mut changes = self.read(id, &mut file)?;
+            if let Some(Change::Origin { inode, .. }) = changes.first().filter(|origin| **origin != here) {
+                if is_in_use(*inode) {
+                    continue;
+                }
+                changes.retain(|change| matches!(change, Change::Cgroup { .. }));
             }
+            dead.push(Journal { id, file, changes });
         }
         Ok(dead)
     }
 
-    /// What the other runs have changed that are alive.
+    /// What the other runs in this network namespace have changed that are alive.
     ///
     /// # Errors
     /// Where something in the folder is no record of ours.
     pub fn alive_besides(&self, own: RunId) -> Result<Vec<Vec<Change>>> {
+        let here = Change::origin()?;
         let mut alive = Vec::new();
         for id in self.ids()?.into_iter().filter(|id| *id != own) {
             let Some(file) = self.open_record(id)? else { continue };
             if let Err((mut file, _)) = Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                alive.push(self.read(id, &mut file)?);
+                let changes = self.read(id, &mut file)?;
+                alive.extend((changes.first() == Some(&here)).then_some(changes));
             }
         }
         Ok(alive)
@@ -234,6 +250,12 @@ impl RunDir {
     }
 }
 
+impl AsFd for Journal {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
 impl Journal {
     /// The run that it belongs to.
     pub fn id(&self) -> RunId {
@@ -256,6 +278,20 @@ impl Journal {
         self.changes.push(change);
         Ok(())
     }
+}
+
+/// Whether somebody keeps that network namespace: a process in it or with a descriptor of it, or a mount, as `ip netns`
+/// has it.
+fn is_in_use(namespace: u64) -> bool {
+    let name = format!("net:[{namespace}]");
+    let leads_there = |link: PathBuf| link.read_link().is_ok_and(|found| found.as_os_str() == name.as_str());
+    let entries =
+        |folder: PathBuf| folder.read_dir().into_iter().flatten().flatten().map(|entry| entry.path());
+    let holds = |process: PathBuf| {
+        leads_there(process.join("ns/net")) || entries(process.join("fd")).any(leads_there)
+    };
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    mounts.contains(&name) || entries("/proc".into()).any(holds)
 }
 
 fn refused() -> io::Error {

@@ -229,11 +229,8 @@ async fn way_out(handle: &Handle, family: AddressFamily) -> Result<Option<u32>> 
     match handle.route().get(question).execute().try_next().await.context("ask for", "the way out") {
         Ok(Some(answer)) => Ok(devices(&answer).first().copied()),
         Ok(None) => Ok(None),
-        Err(error)
-            if matches!(error.errno(), Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES)) =>
-        {
-            Ok(None)
-        }
+        // No way, a way that ends in a black hole, or no such protocol on this host: the order stays that of the routes.
+        Err(error) if error.errno().is_some() => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -13,17 +13,29 @@ use crate::{
     words::say,
 };
 
+/// What a sweep has come to, in records.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Swept {
+    /// Undone, and forgotten.
+    pub undone: usize,
+    /// Not undone, or not wholly.
+    pub failed: usize,
+}
+
 /// Undoes what dead runs left. What fails is told, and stays recorded.
 ///
 /// # Errors
 /// Where something in the run folder is no record of ours.
-pub fn sweep(dir: &RunDir, lock: &Lock) -> Result<()> {
+pub fn sweep(dir: &RunDir, lock: &Lock) -> Result<Swept> {
+    let mut swept = Swept::default();
     for journal in dir.dead()? {
-        for error in undo(dir, journal, Some(lock)) {
+        let errors = undo(dir, journal, Some(lock));
+        *if errors.is_empty() { &mut swept.undone } else { &mut swept.failed } += 1;
+        for error in errors {
             say!("nsntrace: a run that died left something behind: {error}");
         }
     }
-    Ok(())
+    Ok(swept)
 }
 
 /// Undoes a record and forgets it if all went well. It goes on past errors and returns them.
@@ -53,7 +65,7 @@ fn undo_own(tag: &str, change: &Change) -> Result<()> {
         Change::Nat { rules } => nat::remove(rules),
         Change::Routing { link, table } => route::remove(link, *table),
         Change::Cgroup { path } => cgroup_leaf::remove(path),
-        Change::Forwarding { .. } => Ok(()),
+        Change::Origin { .. } | Change::Forwarding { .. } => Ok(()),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     ffi::CString,
     fs::{File, OpenOptions},
-    io::{self, ErrorKind},
+    io::{self, ErrorKind, Seek},
     os::{
         fd::AsFd,
         unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
@@ -12,7 +12,10 @@ use std::{
     thread,
 };
 
-use nix::unistd::{Gid, User, getgrouplist};
+use nix::{
+    fcntl::{FcntlArg, FdFlag, OFlag, fcntl},
+    unistd::{Gid, User, getgrouplist},
+};
 
 use crate::{
     config::Outfile,
@@ -95,7 +98,7 @@ impl TraceFile {
                 let stdout = nix::unistd::dup(io::stdout()).context("use", "stdout")?;
                 set_close_on_exec(&stdout).context("use", "stdout")?;
                 let file = File::from(stdout);
-                let before = file.metadata().map_or(0, |found| found.len());
+                let before = place(&file).unwrap_or(0);
                 return Ok(Self { file, path: None, fresh: false, before, invoker: None });
             }
         };
@@ -187,8 +190,13 @@ fn open(path: &Path) -> io::Result<(File, bool)> {
     }
 }
 
+/// Where the next write goes.
+fn place(mut file: &File) -> io::Result<u64> {
+    let flags = OFlag::from_bits_retain(fcntl(file, FcntlArg::F_GETFL)?);
+    if flags.contains(OFlag::O_APPEND) { Ok(file.metadata()?.len()) } else { file.stream_position() }
+}
+
 fn set_close_on_exec(fd: &std::os::fd::OwnedFd) -> nix::Result<()> {
-    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
     fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map(|_| ())
 }
 

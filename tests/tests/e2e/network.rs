@@ -22,6 +22,7 @@ pub const CASES: &[Case] = cases![
     named_device_of_several_next_hops,
     named_device_without_a_way_out,
     unused_table_is_no_uplink,
+    black_holes_are_no_obstacle,
     unknown_device,
     loopback_device,
 ];
@@ -227,6 +228,13 @@ fn unused_table_is_no_uplink(lab: &Lab) -> Result<()> {
     let done = lab.nsntrace(["true"])?.run()?.exited(0)?;
     assert!(done.stderr.contains("on interface eth1."), "{}", done.stderr);
     Ok(())
+}
+
+/// Nets that are kept for documentation are often routed nowhere.
+fn black_holes_are_no_obstacle(lab: &Lab) -> Result<()> {
+    let web = lab.web()?;
+    sh(lab, "ip route add blackhole 192.0.2.0/24; ip -6 route add blackhole default")?;
+    download(lab, &web)
 }
 
 fn unknown_device(lab: &Lab) -> Result<()> {

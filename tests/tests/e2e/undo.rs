@@ -1,6 +1,7 @@
 //! The host is as it was, however a run ended.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -18,6 +19,9 @@ pub const CASES: &[Case] = cases![
     tracer_crashes,
     tracer_is_killed_at_any_moment,
     guardian_is_killed,
+    guardian_is_stopped,
+    helper_outlives_the_tracer,
+    other_namespaces_record_is_left_alone,
     tracer_and_guardian_are_killed,
     tracer_and_guardian_are_killed_at_any_moment,
     dead_runs_are_mended_among_live_ones,
@@ -154,6 +158,52 @@ fn tracer_and_guardian_are_killed_at_any_moment(lab: &Lab) -> Result<()> {
         lab.assert_clean(&before).with_context(|| format!("killed after {moment} ms"))?;
     }
     Ok(())
+}
+
+/// Somebody has stopped both, and only the tracer is continued.
+fn guardian_is_stopped(lab: &Lab) -> Result<()> {
+    let before = lab.snapshot()?;
+    let run = endless(lab)?;
+    for pid in of_the_binary(lab)?.into_iter().filter(|pid| *pid != run.pid()) {
+        kill(pid, Signal::SIGSTOP)?;
+    }
+    run.signal(Signal::SIGTERM)?;
+    run.wait()?.exited(128 + Signal::SIGTERM as i32)?;
+    lab.assert_clean(&before)
+}
+
+/// The tracer is killed while its helper waits to add the rules, and another run starts: the rules come later, and
+/// nobody is to forget them.
+fn helper_outlives_the_tracer(lab: &Lab) -> Result<()> {
+    let before = lab.snapshot()?;
+    let job = lab.nsntrace(["sleep", "1000"])?;
+    let slow = "#!/bin/sh\ntouch called\nuntil [ -e go ]; do sleep 0.01; done\nexec /usr/sbin/iptables-restore \"$@\"\n";
+    let helper = job.dir().join("iptables-restore");
+    fs::write(&helper, slow)?;
+    fs::set_permissions(&helper, fs::Permissions::from_mode(0o755))?;
+    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", job.dir().display());
+    let run = job.env("PATH", &path).spawn()?;
+    let dir = run.dir().to_owned();
+    until("a helper", SOON, || Ok(dir.join("called").exists().then_some(())))?;
+    run.signal(Signal::SIGKILL)?;
+    run.wait()?;
+    // The tracer held the lock of the folder while it switched forwarding on; it is free now.
+    lab.nsntrace(["true"])?.run()?.exited(0)?;
+    fs::write(dir.join("go"), "")?;
+    lab.assert_clean(&before)
+}
+
+/// What a run has left on the host is not to be looked for in another network namespace, and forgotten.
+fn other_namespaces_record_is_left_alone(lab: &Lab) -> Result<()> {
+    let before = lab.snapshot()?;
+    let run = endless(lab)?;
+    kill_every_nsntrace(lab)?;
+    run.wait()?;
+    no_program_is_left(lab)?;
+    lab.nsntrace_by(["unshare", "--net"], ["true"])?.run()?.exited(0)?;
+    assert_ne!(lab.snapshot()?, before, "nothing is left to be mended");
+    lab.nsntrace(["true"])?.run()?.exited(0)?;
+    lab.assert_clean(&before)
 }
 
 fn tracer_and_guardian_are_killed(lab: &Lab) -> Result<()> {

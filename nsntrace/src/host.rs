@@ -5,6 +5,7 @@ pub mod change;
 pub mod forwarding;
 pub mod guardian;
 pub mod journal;
+mod lifeline;
 pub mod link;
 pub mod nat;
 pub mod resolver;
@@ -43,7 +44,7 @@ impl Changes {
         let lock = dir.lock(give_up)?;
         undo::sweep(&dir, &lock)?;
         let journal = dir.begin()?;
-        guardian::hold_record(Some(journal.as_fd()));
+        lifeline::RECORD.hold(Some(journal.as_fd()));
         Ok((Self { dir, journal: Some(journal) }, lock))
     }
 
@@ -75,7 +76,7 @@ impl Changes {
     }
 
     fn undo_once(&mut self) -> Vec<Error> {
-        guardian::hold_record(None);
+        lifeline::RECORD.hold(None);
         self.journal.take().map(|journal| undo::undo(&self.dir, journal, None)).unwrap_or_default()
     }
 

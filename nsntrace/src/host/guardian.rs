@@ -5,11 +5,8 @@
 
 use std::{
     ffi::CStr,
-    io,
-    os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
     panic::catch_unwind,
-    process::Command,
-    sync::atomic::{AtomicI32, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -24,7 +21,7 @@ use nix::{
     unistd::{ForkResult, Pid, fork, pipe2, read, setsid, write},
 };
 
-use super::{journal::RunDir, undo};
+use super::{journal::RunDir, lifeline, undo};
 use crate::{
     error::{Context, Result},
     words::say,
@@ -32,11 +29,6 @@ use crate::{
 
 /// What the tracer says when there is nothing to undo any more.
 const FAREWELL: u8 = b'.';
-
-/// What helpers hold while they live: the tracer's end of the pipe, and the lock on its record. One run a process.
-static LIFELINE: AtomicI32 = AtomicI32::new(NONE);
-static RECORD: AtomicI32 = AtomicI32::new(NONE);
-const NONE: RawFd = -1;
 
 /// A dead run lets go of its record and of the pipe in any order: so long the guardian looks for the record.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -62,7 +54,7 @@ impl Guardian {
         // SAFETY: there is no other thread that could hold a lock in the child.
         match unsafe { fork() }.context("start", "the guardian")? {
             ForkResult::Parent { child } => {
-                LIFELINE.store(lifeline.as_raw_fd(), Ordering::Relaxed);
+                lifeline::PIPE.hold(Some(lifeline.as_fd()));
                 Ok(Self { pid: child, lifeline })
             }
             ForkResult::Child => {
@@ -79,7 +71,7 @@ impl Guardian {
 
 impl Drop for Guardian {
     fn drop(&mut self) {
-        LIFELINE.store(NONE, Ordering::Relaxed);
+        lifeline::PIPE.hold(None);
         // Where it was killed there is nobody to tell, and nobody to wait for.
         let _ = write(&self.lifeline, &[FAREWELL]);
         if waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive) {
@@ -88,28 +80,6 @@ impl Drop for Guardian {
             let _ = waitpid(self.pid, None);
         }
     }
-}
-
-/// Names the record that helpers are to hold from now on, or none.
-pub fn hold_record(record: Option<BorrowedFd<'_>>) {
-    RECORD.store(record.map_or(NONE, |record| record.as_raw_fd()), Ordering::Relaxed);
-}
-
-/// Lets the record live as long as a helper, and the guardian wait for its end too. What the helper is just changing
-/// when the tracer is killed comes before what undoes it.
-pub fn accompany(helper: &mut Command) {
-    use std::os::unix::process::CommandExt;
-    for fd in [&LIFELINE, &RECORD].map(|held| held.load(Ordering::Relaxed)) {
-        if fd != NONE {
-            // SAFETY: one system call, on a descriptor that is open as long as it is named.
-            unsafe { helper.pre_exec(move || stay_open(fd)) };
-        }
-    }
-}
-
-fn stay_open(fd: RawFd) -> io::Result<()> {
-    // SAFETY: it changes a flag of a descriptor.
-    if unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// The guardian's life.

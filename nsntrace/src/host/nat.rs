@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{guardian, run_id::RunId};
+use super::{lifeline, run_id::RunId};
 use crate::{
     error::{Context, Error, Result},
     subnet::Subnet,
@@ -116,7 +116,7 @@ fn transaction<'a>(commands: impl Iterator<Item = (&'a str, String)>) -> Result<
 fn restore(text: &str) -> io::Result<Output> {
     let mut restore = Command::new("iptables-restore");
     restore.args(["--noflush", "--wait"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-    guardian::accompany(&mut restore);
+    lifeline::accompany(&mut restore);
     let mut child = restore.spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
         // Where it does not read to the end, its status says why.

@@ -1,0 +1,48 @@
+//! What a helper holds while it adds something to the host, so that its end counts as well as the tracer's.
+//!
+//! What it is just changing when the tracer is killed comes before what undoes it: the record of the run stays locked,
+//! and the guardian waits.
+
+use std::{
+    io,
+    os::{
+        fd::{AsRawFd, BorrowedFd, RawFd},
+        unix::process::CommandExt,
+    },
+    process::Command,
+    sync::atomic::{AtomicI32, Ordering},
+};
+
+/// The tracer's end of the pipe to its guardian.
+pub static PIPE: Held = Held(AtomicI32::new(NONE));
+
+/// The record of the run, with its lock.
+pub static RECORD: Held = Held(AtomicI32::new(NONE));
+
+const NONE: RawFd = -1;
+
+/// A descriptor that helpers hold. There is one run a process.
+#[derive(Debug)]
+pub struct Held(AtomicI32);
+
+impl Held {
+    /// Names the descriptor from now on, or none before it is closed.
+    pub fn hold(&self, fd: Option<BorrowedFd<'_>>) {
+        self.0.store(fd.map_or(NONE, |fd| fd.as_raw_fd()), Ordering::Relaxed);
+    }
+}
+
+/// Lets a helper hold what is named.
+pub fn accompany(helper: &mut Command) {
+    for fd in [&PIPE, &RECORD].map(|held| held.0.load(Ordering::Relaxed)) {
+        if fd != NONE {
+            // SAFETY: one system call, on a descriptor that is open as long as it is named.
+            unsafe { helper.pre_exec(move || stay_open(fd)) };
+        }
+    }
+}
+
+fn stay_open(fd: RawFd) -> io::Result<()> {
+    // SAFETY: it changes a flag of a descriptor.
+    if unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

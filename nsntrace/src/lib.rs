@@ -14,6 +14,7 @@ pub mod life;
 pub mod namespace;
 mod netlink;
 pub mod output;
+mod own_thread;
 pub mod recording;
 pub mod signals;
 pub mod subnet;

@@ -1,14 +1,15 @@
 //! Route netlink in the namespace of the calling thread, from plain synchronous code.
 
-use std::thread;
-
 use rtnetlink::{
     Handle,
     packet_route::link::{LinkAttribute, LinkMessage},
 };
 use tokio::runtime;
 
-use crate::error::{Context, Error, Result};
+use crate::{
+    error::{Context, Error, Result},
+    own_thread,
+};
 
 /// Does `work` with a netlink socket of the namespace that the calling thread is in.
 ///
@@ -33,10 +34,7 @@ pub fn with<T: Send>(work: impl AsyncFnOnce(&Handle) -> Result<T> + Send) -> Res
             result
         })
     };
-    thread::scope(|scope| {
-        let thread = thread::Builder::new().spawn_scoped(scope, visit).context("start", "a thread")?;
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
+    own_thread::run(visit).context("start", "a thread")?
 }
 
 /// The link of that name, as the kernel describes it.

@@ -4,14 +4,15 @@
 
 use std::{
     fs::File,
-    io,
     os::fd::{AsFd, BorrowedFd},
-    thread,
 };
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-use crate::error::{Context, Result};
+use crate::{
+    error::{Context, Result},
+    own_thread,
+};
 
 /// A network namespace, held by a descriptor and not pinned anywhere: it goes away with its last holder.
 #[derive(Debug)]
@@ -23,11 +24,11 @@ impl Netns {
     /// # Errors
     /// Where the kernel refuses it: without CAP_SYS_ADMIN, or over the limit in /proc/sys/user/max_net_namespaces.
     pub fn create() -> Result<Self> {
-        in_own_thread(|| {
+        let make = || {
             unshare(CloneFlags::CLONE_NEWNET)?;
             File::open("/proc/thread-self/ns/net").map(Self)
-        })
-        .context("create", "a network namespace")
+        };
+        own_thread::run(make).flatten().context("create", "a network namespace")
     }
 
     /// Another holder of the same namespace.
@@ -43,39 +44,16 @@ impl Netns {
     /// # Errors
     /// Where the namespace cannot be entered, or what `visit` returns.
     pub fn run<T: Send>(&self, visit: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        in_own_thread(|| {
+        let visit = || {
             setns(&self.0, CloneFlags::CLONE_NEWNET).context("enter", "the network namespace")?;
             visit()
-        })
+        };
+        own_thread::run(visit).context("start", "a thread")?
     }
 }
 
 impl AsFd for Netns {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
-    }
-}
-
-fn in_own_thread<T: Send, E: Send + From<SpawnFailed>>(
-    work: impl FnOnce() -> Result<T, E> + Send,
-) -> Result<T, E> {
-    thread::scope(|scope| {
-        let thread =
-            thread::Builder::new().spawn_scoped(scope, work).map_err(|error| E::from(SpawnFailed(error)))?;
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
-}
-
-struct SpawnFailed(io::Error);
-
-impl From<SpawnFailed> for io::Error {
-    fn from(failed: SpawnFailed) -> Self {
-        failed.0
-    }
-}
-
-impl From<SpawnFailed> for crate::error::Error {
-    fn from(failed: SpawnFailed) -> Self {
-        Self::Failed { action: "start", object: "a thread".into(), source: failed.0.into() }
     }
 }

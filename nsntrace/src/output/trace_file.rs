@@ -9,7 +9,6 @@ use std::{
         unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
-    thread,
 };
 
 use nix::{
@@ -20,6 +19,7 @@ use nix::{
 use crate::{
     config::Outfile,
     error::{Context, Result},
+    own_thread,
 };
 
 /// A file that a trace will be written to. Until then an older trace in it stays as it is, and dropped, it takes away
@@ -71,10 +71,7 @@ impl Invoker {
             }
             act()
         };
-        thread::scope(|scope| {
-            let thread = thread::Builder::new().spawn_scoped(scope, run)?;
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        own_thread::run(run)?
     }
 }
 

@@ -108,22 +108,24 @@ fn counts_on_demand(lab: &Lab) -> Result<()> {
     let program = r#"curl -s -o page "$1"; echo ready; read line; exit 2"#;
     let mut run = lab.nsntrace(["-q", "sh", "-c", program, "sh", &web.url])?.told().spawn()?;
     run.says("ready")?;
-    for line in 1..=3 {
+    // What was captured is counted when it is written, a moment later: asked until the download is in.
+    let mut so_far = 0;
+    let mut asked = 0;
+    until("a count with the download in it", SOON, || {
+        asked += 1;
         run.signal(Signal::SIGUSR1)?;
-        until("a line with the counts", SOON, || Ok((run.stderr()?.lines().count() == line).then_some(())))?;
-    }
-    let said = run.stderr()?;
+        let line = until("a line with the counts", SOON, || {
+            Ok(run.stderr()?.lines().nth(asked - 1).map(str::to_owned))
+        })?;
+        assert!(line.contains(" 0 dropped"), "{line}");
+        let count = number_before(&line, " packet")?;
+        assert!(count >= so_far, "less than {so_far} packets: {line}");
+        so_far = count;
+        Ok((asked >= 3 && so_far >= 20).then_some(()))
+    })?;
     drop(run.stdin_pipe()?);
     let done = run.wait()?.exited(2)?;
-    // The end of the download may be on its way still: so far is not yet all.
-    let mut so_far = 20;
-    for line in said.lines() {
-        assert!(line.contains("dropped"), "{line}");
-        let count = number_before(line, " packet")?;
-        assert!(count >= so_far, "less and less packets:\n{said}");
-        so_far = count;
-    }
-    assert!(so_far <= done.trace().count()?, "more packets than in the file:\n{said}");
+    assert!(so_far <= done.trace().count()?, "more packets than the {so_far} of the file");
     Ok(())
 }
 

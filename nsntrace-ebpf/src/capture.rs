@@ -21,7 +21,7 @@ pub fn capture(ctx: &TcContext, direction: u8) {
 
     // SAFETY: the element is this CPU's own, and TC programs on one CPU do not interrupt each other.
     unsafe {
-        (*processor).counters.seen += 1;
+        (*processor).counters.matched += 1;
         let is_taken = if stage::is_open(processor, &header) {
             stage::put(processor, skb, &header, cpu)
         } else {

@@ -23,6 +23,8 @@ pub const MAX_SNAPLEN: u32 = 262_144;
 pub mod linktype {
     /// Ethernet.
     pub const EN10MB: u16 = 1;
+    /// IPv4 or IPv6, without a link-layer header.
+    pub const RAW: u16 = 101;
 }
 
 /// Which way a packet went, seen from the traced program. The numbers are those of pcapng's `epb_flags`.
@@ -64,12 +66,15 @@ impl RecordHeader {
     pub const SIZE: usize = size_of::<Self>();
 }
 
-/// What is counted, in packets. The books balance: `seen` = `captured` + `dropped`.
+/// What is counted, in packets. The books balance: what passed the hook is `filtered` + `matched`, and `matched` =
+/// `captured` + `dropped`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Packets that passed the hook.
-    pub seen: u64,
+    /// Packets that the filter does not want.
+    pub filtered: u64,
+    /// Packets that are wanted.
+    pub matched: u64,
     /// Packets that user space gets, by the ring buffer or by the stage.
     pub captured: u64,
     /// Packets lost because the ring buffer was full.

@@ -3,6 +3,7 @@
 mod batch;
 mod clock;
 pub mod drain;
+mod filtered;
 mod kernel_log;
 mod mapping;
 mod processors;
@@ -22,8 +23,10 @@ pub use kernel_log::KernelLog;
 
 use crate::{
     error::{Context, Error, Result},
+    filter::classic,
     namespace::netns::Netns,
 };
+use filtered::{Captures, Filtered};
 use processors::Processors;
 use ring::Ring;
 
@@ -31,7 +34,7 @@ use ring::Ring;
 static OBJECT: &[u8] = include_bytes_aligned!("../bpf/nsntrace.bpf.o");
 
 /// How a capture is to be.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Bytes to keep of a packet.
     pub snaplen: u32,
@@ -39,14 +42,22 @@ pub struct Settings {
     pub ring_bytes: u32,
     /// Whether messages of the kernel side are wanted. Without them its code for messages is not loaded.
     pub messages: bool,
+    /// What is to be captured; without one, everything.
+    pub filter: Option<Vec<classic::Instruction>>,
 }
 
 /// The kernel side, loaded and not attached yet.
 pub struct Loaded {
-    ebpf: Ebpf,
+    programs: Programs,
     ring: Ring,
     processors: Arc<Processors>,
     log: Option<KernelLog>,
+}
+
+/// What is attached, and what it leads to.
+struct Programs {
+    ebpf: Ebpf,
+    filtered: Option<Filtered>,
 }
 
 /// Where the packets of a capture come out.
@@ -58,7 +69,7 @@ pub struct Packets {
 /// A capture on an interface. Dropped, it is detached.
 pub struct Capture {
     netns: Netns,
-    ebpf: Option<Ebpf>,
+    programs: Option<Programs>,
     processors: Arc<Processors>,
 }
 
@@ -67,13 +78,14 @@ impl Loaded {
     ///
     /// # Errors
     /// Where the kernel refuses one of them; the verifier's words are told in one line.
-    pub fn load(settings: Settings) -> Result<Self> {
+    pub fn load(settings: &Settings) -> Result<Self> {
         let level = if settings.messages { aya_log::Level::Trace as u8 } else { 0 };
         let cpus = nr_cpus().map_err(|(_, error)| error).context("count", "the processors")?;
+        // It loads a filter too, which has no globals: that they are there in the object is not asked.
         let mut loader = EbpfLoader::new();
         loader
-            .override_global(names::SNAPLEN, &settings.snaplen, true)
-            .override_global(aya_log::LEVEL, &level, true)
+            .override_global(names::SNAPLEN, &settings.snaplen, false)
+            .override_global(aya_log::LEVEL, &level, false)
             .map_max_entries(names::RING, settings.ring_bytes)
             .map_max_entries(names::PROCESSORS, u32::try_from(cpus).context("count", "the processors")?);
         let mut ebpf = loader.load(OBJECT).context("load", "the capture program")?;
@@ -83,10 +95,15 @@ impl Loaded {
         }
         let ring = take(&mut ebpf, names::RING)?.fd().as_fd().try_clone_to_owned();
         let ring = Ring::map(ring.context("hold", "the ring buffer")?, settings.ring_bytes as usize)?;
-        let processors = Processors::map(take(&mut ebpf, names::PROCESSORS)?.fd().as_fd(), cpus)?;
-        let processors = Arc::new(processors);
+        let books = take(&mut ebpf, names::PROCESSORS)?;
+        let processors = Arc::new(Processors::map(books.fd().as_fd(), cpus)?);
         let log = settings.messages.then(|| KernelLog::new(&mut ebpf)).transpose()?;
-        Ok(Self { ebpf, ring, processors, log })
+        let filtered = settings
+            .filter
+            .as_deref()
+            .map(|filter| filtered(&mut loader, filter, &mut ebpf, &books))
+            .transpose()?;
+        Ok(Self { programs: Programs { ebpf, filtered }, ring, processors, log })
     }
 
     /// Attaches to both directions of an interface in a namespace. Packets go into the ring from here on.
@@ -94,8 +111,8 @@ impl Loaded {
     /// # Errors
     /// Where the kernel refuses it.
     pub fn attach(self, netns: Netns, interface: &str) -> Result<(Capture, Packets, Option<KernelLog>)> {
-        let Self { ebpf, ring, processors, log } = self;
-        let mut capture = Capture { netns, ebpf: Some(ebpf), processors: Arc::clone(&processors) };
+        let Self { programs, ring, processors, log } = self;
+        let mut capture = Capture { netns, programs: Some(programs), processors: Arc::clone(&processors) };
         capture.attach(interface)?;
         Ok((capture, Packets { ring, processors }, log))
     }
@@ -103,7 +120,8 @@ impl Loaded {
 
 impl Capture {
     fn attach(&mut self, interface: &str) -> Result<()> {
-        let Some(ebpf) = self.ebpf.as_mut() else { return Ok(()) };
+        let Some(programs) = self.programs.as_mut() else { return Ok(()) };
+        let ebpf = programs.filtered.as_mut().map_or(&mut programs.ebpf, |filtered| &mut filtered.ebpf);
         self.netns.run(|| {
             if !has_links() {
                 tc::qdisc_add_clsact(interface).context("add a clsact qdisc to", interface)?;
@@ -124,10 +142,10 @@ impl Capture {
     /// # Errors
     /// Where the namespace cannot be entered.
     pub fn detach(&mut self) -> Result<()> {
-        let Some(ebpf) = self.ebpf.take() else { return Ok(()) };
+        let Some(programs) = self.programs.take() else { return Ok(()) };
         // Before there were links, aya detaches by the interface's number, and that means something in one namespace.
         self.netns.run(|| {
-            drop(ebpf);
+            drop(programs);
             Ok(())
         })?;
         if !has_links() {
@@ -164,6 +182,24 @@ fn wait_for_programs() {
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier> {
     let program = ebpf.program_mut(name).ok_or_else(|| missing(name))?;
     program.try_into().context("use", format_args!("the capture program {name}"))
+}
+
+fn filtered(
+    loader: &mut EbpfLoader<'_>,
+    filter: &[classic::Instruction],
+    ebpf: &mut Ebpf,
+    books: &MapData,
+) -> Result<Filtered> {
+    let fd = |name| {
+        let program: &SchedClassifier =
+            ebpf.program(name).ok_or_else(|| missing(name))?.try_into().context("use", name)?;
+        program.fd().context("use", name)
+    };
+    let captures = [
+        Captures { name: names::TC_INGRESS, fd: fd(names::TC_INGRESS)?, outgoing: false },
+        Captures { name: names::TC_EGRESS, fd: fd(names::TC_EGRESS)?, outgoing: true },
+    ];
+    Filtered::load(loader, filter, &captures, books.fd().as_fd())
 }
 
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<MapData> {

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 
 use aya::util::KernelVersion;
 use nix::unistd::geteuid;
+use nsntrace_ebpf::linktype;
 
 use crate::{
     cgroup,
     config::Config,
     error::{Error, Result},
+    filter::{self, classic},
     host::{
         nat,
         route::{self, Device},
@@ -25,6 +27,8 @@ const OLDEST_KERNEL: (u8, u8) = (5, 8);
 pub struct Host {
     /// The device of `-d`.
     pub device: Option<Device>,
+    /// The program of `-f`.
+    pub filter: Option<Vec<classic::Instruction>>,
     /// The user of `-u`.
     pub account: Option<Account>,
     /// The cgroup that we are in.
@@ -45,7 +49,9 @@ pub fn host(config: &Config) -> Result<Host> {
     tracee::find(&config.program)?;
     let cgroup = cgroup::own()?;
     nat::check()?;
-    Ok(Host { device, account, cgroup })
+    let filter = config.filter.as_deref();
+    let filter = filter.map(|expression| filter::compile(expression, linktype::EN10MB)).transpose()?;
+    Ok(Host { device, filter, account, cgroup })
 }
 
 /// A kernel that does not tell its version may well do.

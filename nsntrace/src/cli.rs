@@ -22,6 +22,10 @@ pub struct Cli {
     #[arg(short, long, value_name = "DEVICE")]
     pub device: Option<String>,
 
+    /// Keep only what matches; the language of pcap-filter(7), run in the kernel
+    #[arg(short, long, value_name = "EXPRESSION")]
+    pub filter: Option<String>,
+
     /// Run PROGRAM as this user name or id
     #[arg(short, long, value_name = "USER")]
     pub user: Option<String>,

@@ -21,6 +21,8 @@ pub struct Config {
     pub outfile: Outfile,
     /// The host's device to use; without one its routing decides.
     pub device: Option<String>,
+    /// The filter expression.
+    pub filter: Option<String>,
     /// Name or id of the user to run the program as.
     pub user: Option<String>,
     /// Bytes to keep of a packet.
@@ -82,6 +84,7 @@ impl Config {
         Ok(Self {
             outfile: outfile(&cli.outfile),
             device: cli.device,
+            filter: cli.filter.filter(|expression| !expression.trim().is_empty()),
             user: cli.user,
             snaplen: snaplen(cli.snaplen)?,
             count: cli.count.map(count).transpose()?,

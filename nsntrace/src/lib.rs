@@ -8,6 +8,7 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod error;
+pub mod filter;
 pub mod host;
 pub mod join;
 pub mod life;

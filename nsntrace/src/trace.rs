@@ -44,9 +44,9 @@ pub fn program(config: &Config) -> Result<u8> {
     set_child_subreaper(true).context("become", "the parent of orphans")?;
 
     let netns = Netns::create()?;
-    let settings = settings(config);
+    let settings = settings(config, &host);
     let loading =
-        thread::Builder::new().spawn(move || Loaded::load(settings)).context("start", "a thread")?;
+        thread::Builder::new().spawn(move || Loaded::load(&settings)).context("start", "a thread")?;
     let (changes, joined) = join(config, &host, &netns, &signals)?;
     let loaded = loading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
 
@@ -151,10 +151,11 @@ async fn pass_on(log: Option<KernelLog>) {
     std::future::pending().await
 }
 
-fn settings(config: &Config) -> Settings {
+fn settings(config: &Config, host: &Host) -> Settings {
     Settings {
         snaplen: config.snaplen,
         ring_bytes: config.ring_bytes,
         messages: config.words == Words::Verbose,
+        filter: host.filter.clone(),
     }
 }

@@ -100,8 +100,8 @@ impl Voice {
             );
         }
         self.detail(format_args!(
-            "{} packets seen, {} captured, {} dropped, {} cut to the snapshot length",
-            counters.seen, counters.captured, counters.dropped, counters.cut
+            "{} packets filtered out, {} matched, {} captured, {} dropped, {} cut to the snapshot length",
+            counters.filtered, counters.matched, counters.captured, counters.dropped, counters.cut
         ));
     }
 }

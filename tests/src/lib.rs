@@ -11,6 +11,7 @@
 //! that cgroup, and dropping the lab ends every process in it.
 
 mod cgroup;
+pub mod filter;
 mod job;
 mod lab;
 mod running;

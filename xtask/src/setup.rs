@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::shell::{as_root, find, root, run, stdout};
 
 /// What nsntrace itself needs, as program and package.
-const TO_RUN: [(&str, &str); 2] = [("cc", "gcc"), ("iptables", "iptables")];
+const TO_RUN: [(&str, &str); 3] = [("cc", "gcc"), ("pcap-config", "libpcap-dev"), ("iptables", "iptables")];
 
 /// What the tests judge it with and against.
 const TO_TEST: [(&str, &str); 21] = [

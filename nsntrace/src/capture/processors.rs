@@ -95,7 +95,8 @@ impl Processors {
             (0..self.count).map(|cpu| self.cell(cpu, offset).load(Ordering::Relaxed)).sum()
         };
         Counters {
-            seen: sum(offset_of!(Counters, seen)),
+            filtered: sum(offset_of!(Counters, filtered)),
+            matched: sum(offset_of!(Counters, matched)),
             captured: sum(offset_of!(Counters, captured)),
             dropped: sum(offset_of!(Counters, dropped)),
             cut: sum(offset_of!(Counters, cut)),

@@ -6,6 +6,7 @@ use anyhow::Result;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use nsntrace_tests::{Lab, why_no_lab};
 
+mod filter;
 mod flood;
 mod iptables;
 mod limits;
@@ -48,6 +49,7 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("iptables", iptables::CASES),
     ("parallel", parallel::CASES),
     ("words", words::CASES),
+    ("filter", filter::CASES),
     ("flood", flood::CASES),
 ];
 

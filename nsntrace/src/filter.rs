@@ -1,0 +1,18 @@
+//! The `-f` expression, from its text to instructions for the kernel.
+//!
+//! libpcap knows the language and makes a program for the classic packet filter of it; that is translated to eBPF. It
+//! ends there: loading and attaching is the capture's part.
+
+pub mod assembler;
+pub mod classic;
+pub mod ebpf;
+mod expression;
+mod packet;
+#[cfg(test)]
+mod properties;
+mod steps;
+mod translate;
+
+pub use expression::compile;
+pub use steps::Bad;
+pub use translate::{Hook, translate};

@@ -24,6 +24,7 @@ use crate::{
     error::{Context, Error, Result},
     namespace::netns::Netns,
 };
+use clock::boot_now;
 use processors::Processors;
 use ring::Ring;
 
@@ -53,6 +54,8 @@ pub struct Loaded {
 pub struct Packets {
     ring: Ring,
     processors: Arc<Processors>,
+    /// None passed before, in nanoseconds of `CLOCK_BOOTTIME`.
+    since: u64,
 }
 
 /// A capture on an interface. Dropped, it is detached.
@@ -96,8 +99,9 @@ impl Loaded {
     pub fn attach(self, netns: Netns, interface: &str) -> Result<(Capture, Packets, Option<KernelLog>)> {
         let Self { ebpf, ring, processors, log } = self;
         let mut capture = Capture { netns, ebpf: Some(ebpf), processors: Arc::clone(&processors) };
+        let since = boot_now();
         capture.attach(interface)?;
-        Ok((capture, Packets { ring, processors }, log))
+        Ok((capture, Packets { ring, processors, since }, log))
     }
 }
 

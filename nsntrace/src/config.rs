@@ -1,7 +1,7 @@
 //! From the command line to a checked configuration, as far as that needs no look at the host.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     num::NonZeroU64,
     path::{Path, PathBuf},
     time::Duration,
@@ -19,6 +19,8 @@ use crate::{
 pub struct Config {
     /// Where the trace goes.
     pub outfile: Outfile,
+    /// What is written there.
+    pub format: Format,
     /// The host's device to use; without one its routing decides.
     pub device: Option<String>,
     /// Name or id of the user to run the program as.
@@ -46,6 +48,15 @@ pub enum Outfile {
     Stdout,
     /// A file.
     Path(PathBuf),
+}
+
+/// How a trace is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// The plain list of packets that every tool reads, with nanoseconds.
+    Pcap,
+    /// Packets with their directions, interfaces and losses.
+    Pcapng,
 }
 
 /// How much is said on stderr.
@@ -81,6 +92,7 @@ impl Config {
         }
         Ok(Self {
             outfile: outfile(&cli.outfile),
+            format: format(cli.format.as_deref(), &cli.outfile),
             device: cli.device,
             user: cli.user,
             snaplen: snaplen(cli.snaplen)?,
@@ -100,6 +112,14 @@ impl Config {
 
 fn outfile(path: &Path) -> Outfile {
     if path == Path::new("-") { Outfile::Stdout } else { Outfile::Path(path.to_owned()) }
+}
+
+fn format(wanted: Option<&str>, outfile: &Path) -> Format {
+    let ending = outfile.extension().and_then(OsStr::to_str);
+    match wanted.or(ending) {
+        Some(name) if name.eq_ignore_ascii_case("pcapng") => Format::Pcapng,
+        _ => Format::Pcap,
+    }
 }
 
 fn snaplen(bytes: u32) -> Result<u32> {
@@ -159,6 +179,17 @@ mod tests {
     #[test]
     fn tcpdumps_name_for_the_file_is_taken() {
         assert_eq!(config(&["-w", "-", "true"]).expect("valid").outfile, Outfile::Stdout);
+    }
+
+    #[test]
+    fn the_format_is_by_name_unless_it_is_said() {
+        let format = |arguments: &[&str]| config(arguments).expect("valid").format;
+        assert_eq!(format(&["true"]), Format::Pcap);
+        assert_eq!(format(&["-w", "x.PcapNG", "true"]), Format::Pcapng);
+        assert_eq!(format(&["-o", "pcapng", "true"]), Format::Pcap);
+        assert_eq!(format(&["-o", "-", "--format", "pcapng", "true"]), Format::Pcapng);
+        assert_eq!(format(&["-o", "x.pcapng", "--format", "pcap", "true"]), Format::Pcap);
+        assert!(Cli::try_parse_from(["nsntrace", "--format", "json", "true"]).is_err());
     }
 
     #[test]

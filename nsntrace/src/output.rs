@@ -1,4 +1,8 @@
-//! The trace file: where it goes, and how it is written.
+//! The trace: what it says, and the file where it goes.
 
-pub mod pcap;
+pub mod encoder;
+mod frame;
+mod pcap;
+pub mod pcapng;
 pub mod trace_file;
+pub mod writer;

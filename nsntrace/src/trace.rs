@@ -2,7 +2,9 @@
 
 use std::{thread, time::Duration};
 
-use nix::sys::prctl::set_child_subreaper;
+use ipnet::IpNet;
+use nix::{net::if_::if_nametoindex, sys::prctl::set_child_subreaper};
+use nsntrace_ebpf::linktype;
 use tokio::{
     runtime,
     time::{MissedTickBehavior, interval, sleep},
@@ -18,8 +20,10 @@ use crate::{
     life::{Event, Life},
     namespace::{netns::Netns, quiet},
     output::{
-        pcap::PcapWriter,
+        encoder::Encoder,
+        pcapng::{Interface, Section},
         trace_file::{Invoker, TraceFile},
+        writer::Writer,
     },
     recording::Recording,
     signals::{Signals, Stoppable, keep_children},
@@ -76,6 +80,7 @@ async fn record(
 ) -> Result<u8> {
     let voice = Voice::new(config.words);
     let name = file.name();
+    let section = section(config, netns, joined)?;
     let (capture, packets, log) = loaded.attach(netns.try_clone()?, &joined.names.inner)?;
     if let Some(signal) = signals.pending_end() {
         return Err(Error::Interrupted(signal as i32));
@@ -92,7 +97,8 @@ async fn record(
         limits,
         stdout_to_stderr: file.is_stdout(),
     })?;
-    let drain = Drain::start(packets, PcapWriter::new(file, config.snaplen), config.count.map(u64::from))?;
+    let writer = Writer::new(file, Encoder::new(config.format, section));
+    let drain = Drain::start(packets, writer, config.count.map(u64::from))?;
     let mut recording = Recording::new(capture, drain, name, config.ring_bytes, voice);
     let mut life = Life::new(program, pid, joined.leaf.clone(), signals.stream()?)?;
 
@@ -149,6 +155,19 @@ async fn pass_on(log: Option<KernelLog>) {
         log.pass_on().await;
     }
     std::future::pending().await
+}
+
+/// What a trace says of where its packets come from.
+fn section(config: &Config, netns: &Netns, joined: &Joined) -> Result<Section> {
+    let name = joined.names.inner.clone();
+    let find = || if_nametoindex(name.as_str()).context("find", format_args!("link {name}"));
+    let link = Interface {
+        index: netns.run(find)?,
+        link_type: linktype::EN10MB,
+        addresses: vec![IpNet::new_assert(joined.subnet.inside, joined.subnet.prefix_len)],
+        name: Some(name),
+    };
+    Ok(Section { snaplen: config.snaplen, filter: None, interfaces: vec![link] })
 }
 
 fn settings(config: &Config) -> Settings {

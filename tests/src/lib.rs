@@ -13,6 +13,7 @@
 mod cgroup;
 mod job;
 mod lab;
+mod pcapng;
 mod running;
 mod server;
 mod snapshot;
@@ -25,6 +26,7 @@ mod words;
 pub use cgroup::{Cgroup, own_cgroup};
 pub use job::Job;
 pub use lab::{HOST_ADDRESS, HOST_DEVICE, INTERNET_DEVICE, Lab, SERVER_ADDRESS, nsntrace_binary, why_no_lab};
+pub use pcapng::{Passed, Pcapng, Source, Statistics};
 pub use running::{Done, Running};
 pub use server::{Server, Web};
 pub use snapshot::Snapshot;

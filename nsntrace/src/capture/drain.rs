@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     error::{Context, Result},
-    output::pcap::PcapWriter,
+    output::{pcapng::Moment, writer::Writer},
 };
 
 /// How long the thread stays away after there was something to do. It is not woken meanwhile, for the program pays the
@@ -73,7 +73,7 @@ impl Drain {
     ///
     /// # Errors
     /// Where no thread can be had.
-    pub fn start(packets: Packets, writer: PcapWriter, limit: Option<u64>) -> Result<Self> {
+    pub fn start(packets: Packets, writer: Writer, limit: Option<u64>) -> Result<Self> {
         let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
         let stop = Arc::new(stop.context("make", "an event descriptor")?);
         let written = Arc::new(AtomicU64::new(0));
@@ -120,7 +120,7 @@ fn panicked() -> io::Error {
 struct Worker {
     packets: Packets,
     batch: Batch,
-    writer: PcapWriter,
+    writer: Writer,
     clock: Clock,
     /// Packets still wanted.
     left: u64,
@@ -140,7 +140,8 @@ impl Worker {
     }
 
     fn work(&mut self) -> io::Result<()> {
-        self.writer.begin()?;
+        let time = self.clock.at(self.packets.since);
+        self.writer.begin(Moment { time, ..Moment::default() })?;
         let mut caught_up = true;
         loop {
             let stopped = (caught_up && self.sleep()?) || self.pause()?;
@@ -148,14 +149,15 @@ impl Worker {
             self.clock.renew(now);
             caught_up = self.drain(if stopped { u64::MAX } else { now.saturating_sub(SETTLE) })?;
             if stopped || self.left == 0 {
-                return Ok(());
+                let time = self.clock.at(boot_now());
+                return self.writer.end(Moment { time, counters: self.packets.processors.counters() });
             }
         }
     }
 
     /// Sleeps until there is a packet; true if the thread was told to end.
     fn sleep(&self) -> io::Result<bool> {
-        let Packets { ring, processors } = &self.packets;
+        let Packets { ring, processors, .. } = &self.packets;
         processors.set_asleep(true);
         let mut stopped = false;
         for timeout in LAST_LOOKS {
@@ -176,7 +178,7 @@ impl Worker {
 
     /// Writes what was stamped up to `settled`; true if nothing was left waiting.
     fn drain(&mut self, settled: u64) -> io::Result<bool> {
-        let Self { packets: Packets { ring, processors }, batch, writer, clock, left, .. } = self;
+        let Self { packets: Packets { ring, processors, .. }, batch, writer, clock, left, .. } = self;
         let rest = batch.fill(ring, processors, settled);
         let write = |header: &RecordHeader, packet: &[u8]| {
             if *left == 0 {

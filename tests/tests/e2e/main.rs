@@ -13,6 +13,7 @@ mod live;
 mod network;
 mod output;
 mod parallel;
+mod pcapng;
 mod run_folder;
 mod setup_failure;
 mod signals;
@@ -38,6 +39,7 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("live", live::CASES),
     ("limits", limits::CASES),
     ("output", output::CASES),
+    ("pcapng", pcapng::CASES),
     ("network", network::CASES),
     ("tracee", tracee::CASES),
     ("signals", signals::CASES),

@@ -19,6 +19,18 @@ pub struct Cli {
     #[arg(short, long, short_alias = 'w', value_name = "FILE", default_value = "nsntrace.pcap")]
     pub outfile: PathBuf,
 
+    /// Go on in a new file after so many millions of bytes; names get numbers
+    #[arg(short = 'C', value_name = "SIZE")]
+    pub file_size: Option<u64>,
+
+    /// Go on in a new file after so long; names are formats for strftime(3)
+    #[arg(short = 'G', value_name = "SECONDS")]
+    pub file_seconds: Option<u64>,
+
+    /// With -C, overwrite the oldest of so many files; with -G, end the capture after so many
+    #[arg(short = 'W', value_name = "FILES")]
+    pub file_count: Option<u32>,
+
     /// What the trace file is [default: by its name's ending, else pcap]
     #[arg(long, value_parser = ["pcap", "pcapng"])]
     pub format: Option<String>,

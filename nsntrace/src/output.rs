@@ -1,8 +1,10 @@
 //! The trace: what it says, and the file where it goes.
 
 pub mod encoder;
+mod file_names;
 mod frame;
 mod pcap;
 pub mod pcapng;
+pub mod series;
 pub mod trace_file;
 pub mod writer;

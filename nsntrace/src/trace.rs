@@ -22,7 +22,8 @@ use crate::{
     output::{
         encoder::Encoder,
         pcapng::{Interface, Section},
-        trace_file::{Invoker, TraceFile},
+        series::Series,
+        trace_file::Invoker,
         writer::Writer,
     },
     recording::Recording,
@@ -42,7 +43,7 @@ pub fn program(config: &Config) -> Result<u8> {
     keep_children()?;
     let host = check::host(config)?;
     let _guardian = Guardian::start()?;
-    let file = TraceFile::open(&config.outfile, Invoker::from_env())?;
+    let files = Series::open(&config.outfile, config.rotation, Invoker::from_env())?;
     let limits = Limits::note()?;
     let signals = Signals::take_over()?;
     set_child_subreaper(true).context("become", "the parent of orphans")?;
@@ -56,7 +57,7 @@ pub fn program(config: &Config) -> Result<u8> {
 
     let runtime =
         runtime::Builder::new_current_thread().enable_all().build().context("start", "an event loop")?;
-    let status = runtime.block_on(record(config, &host, file, limits, signals, &netns, &joined, loaded));
+    let status = runtime.block_on(record(config, &host, files, limits, signals, &netns, &joined, loaded));
     for error in changes.undo() {
         say!("nsntrace: {error}");
     }
@@ -71,7 +72,7 @@ pub fn program(config: &Config) -> Result<u8> {
 async fn record(
     config: &Config,
     host: &Host,
-    file: TraceFile,
+    files: Series,
     limits: Limits,
     signals: Signals,
     netns: &Netns,
@@ -79,7 +80,6 @@ async fn record(
     loaded: Loaded,
 ) -> Result<u8> {
     let voice = Voice::new(config.words);
-    let name = file.name();
     let section = section(config, netns, joined)?;
     let (capture, packets, log) = loaded.attach(netns.try_clone()?, &joined.names.inner)?;
     if let Some(signal) = signals.pending_end() {
@@ -95,11 +95,11 @@ async fn record(
         door: joined.leaf.door()?,
         dispositions: signals.dispositions(),
         limits,
-        stdout_to_stderr: file.is_stdout(),
+        stdout_to_stderr: files.file().is_stdout(),
     })?;
-    let writer = Writer::new(file, Encoder::new(config.format, section));
+    let writer = Writer::new(files, Encoder::new(config.format, section));
     let drain = Drain::start(packets, writer, config.count.map(u64::from))?;
-    let mut recording = Recording::new(capture, drain, name, config.ring_bytes, voice);
+    let mut recording = Recording::new(capture, drain, config.ring_bytes, voice);
     let mut life = Life::new(program, pid, joined.leaf.clone(), signals.stream()?)?;
 
     let stoppable = Stoppable::begin()?;

@@ -1,4 +1,4 @@
-//! The writing of a trace, in blocks of whole packets.
+//! The writing of a trace, in blocks of whole packets, into one file after the other.
 
 use std::{
     fs::File,
@@ -8,34 +8,35 @@ use std::{
 };
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nsntrace_ebpf::RecordHeader;
+use nsntrace_ebpf::{Counters, RecordHeader};
 
-use super::{encoder::Encoder, pcapng::Moment, trace_file::TraceFile};
+use super::{encoder::Encoder, pcapng::Moment, series::Series};
+use crate::error::{Context, Result};
 
 /// What is gathered before it is written, in bytes.
 const BLOCK: usize = 256 << 10;
 
-/// Writes packets to a trace file.
+/// Writes packets to the files of a trace.
 pub struct Writer {
-    file: TraceFile,
+    files: Series,
     encoder: Encoder,
     /// What is not written yet, whole packets.
     block: Vec<u8>,
     /// How many.
     waiting: u64,
-    /// Packets written.
+    /// Packets written, to all files.
     packets: u64,
-    /// Bytes of the file that belong to whole packets.
+    /// Bytes of the present file that belong to whole packets.
     length: u64,
-    /// When the file began.
+    /// When the present file began.
     began: Moment,
 }
 
 impl Writer {
     /// A writer of what the encoder makes.
-    pub fn new(file: TraceFile, encoder: Encoder) -> Self {
+    pub fn new(files: Series, encoder: Encoder) -> Self {
         Self {
-            file,
+            files,
             encoder,
             block: Vec::with_capacity(2 * BLOCK),
             waiting: 0,
@@ -45,43 +46,59 @@ impl Writer {
         }
     }
 
-    /// Empties the file and writes what stands before the packets.
+    /// Begins the first file, for a capture that begins at that moment.
     ///
     /// # Errors
     /// Where the file does not take it.
-    pub fn begin(&mut self, moment: Moment) -> io::Result<()> {
-        self.began = moment;
-        self.file.begin()?;
-        self.encoder.begin(&mut self.block);
-        let (_, result) = write_all(self.file.file(), &self.block);
-        if result.is_err() {
-            self.file.cut(0);
+    pub fn begin(&mut self, moment: Moment) -> Result<()> {
+        self.files.names_mut().begin(moment.time);
+        self.begin_file(moment)
+    }
+
+    /// When the next file has its turn, if no size brings it about before; since the epoch.
+    pub fn due(&self) -> Duration {
+        self.files.names().due()
+    }
+
+    /// Goes on to the next file if what passes at `time` belongs there. False if there is no next file: the trace is
+    /// at its end.
+    ///
+    /// # Errors
+    /// Where a file does not take it.
+    pub fn make_room(&mut self, time: Duration, counters: impl FnOnce() -> Counters) -> Result<bool> {
+        if !self.files.names().is_due(time, self.length + self.block.len() as u64) {
+            return Ok(true);
         }
-        self.length = self.block.len() as u64;
-        self.block.clear();
-        result
+        if !self.files.names_mut().advance(time) {
+            return Ok(false);
+        }
+        let moment = Moment { time, counters: counters() };
+        self.end(moment)?;
+        self.files.follow()?;
+        self.begin_file(moment)?;
+        Ok(true)
     }
 
     /// Adds a packet that passed at `time` since the epoch.
     ///
     /// # Errors
     /// Where a block is full and the file does not take it.
-    pub fn packet(&mut self, time: Duration, header: &RecordHeader, packet: &[u8]) -> io::Result<()> {
+    pub fn packet(&mut self, time: Duration, header: &RecordHeader, packet: &[u8]) -> Result<()> {
         self.encoder.packet(&mut self.block, time, header, packet);
         self.waiting += 1;
         if self.block.len() >= BLOCK { self.flush() } else { Ok(()) }
     }
 
-    /// Ends the file: nothing is missing in it then.
+    /// Ends the present file: nothing is missing in it then.
     ///
     /// # Errors
     /// Where the file does not take it.
-    pub fn end(&mut self, moment: Moment) -> io::Result<()> {
+    pub fn end(&mut self, moment: Moment) -> Result<()> {
         self.encoder.end(&mut self.block, &self.began, &moment);
         self.flush()
     }
 
-    /// Packets in the file.
+    /// Packets written.
     pub fn packets(&self) -> u64 {
         self.packets
     }
@@ -90,8 +107,8 @@ impl Writer {
     ///
     /// # Errors
     /// What writing came to.
-    pub fn flush(&mut self) -> io::Result<()> {
-        let (written, result) = write_all(self.file.file(), &self.block);
+    pub fn flush(&mut self) -> Result<()> {
+        let (written, result) = write_all(self.files.file().file(), &self.block);
         let (packets, bytes) = match result {
             Ok(()) => (self.waiting, written),
             Err(_) => self.encoder.whole(&self.block[..written]),
@@ -100,10 +117,31 @@ impl Writer {
         self.length += bytes as u64;
         self.waiting = 0;
         self.block.clear();
-        if result.is_err() {
-            self.file.cut(self.length);
+        self.told(result)
+    }
+
+    /// Empties the present file and writes what stands before the packets.
+    fn begin_file(&mut self, moment: Moment) -> Result<()> {
+        self.began = moment;
+        self.length = 0;
+        let result = self.files.begin();
+        self.told(result)?;
+        self.encoder.begin(&mut self.block);
+        let (_, result) = write_all(self.files.file().file(), &self.block);
+        self.told(result)?;
+        self.length = self.block.len() as u64;
+        self.block.clear();
+        Ok(())
+    }
+
+    /// What writing to the present file came to. After a failure nothing is left there that is not whole.
+    fn told(&self, result: io::Result<()>) -> Result<()> {
+        if result.is_ok() {
+            return Ok(());
         }
-        result
+        let file = self.files.file();
+        file.cut(self.length);
+        result.context("write to", file.name())
     }
 }
 
@@ -135,7 +173,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::{Format, Outfile},
+        config::{Format, Outfile, Rotation},
         output::pcapng::{Interface, Section},
     };
 
@@ -143,10 +181,11 @@ mod tests {
     fn written(format: Format, header: &RecordHeader, packet: &[u8]) -> Vec<u8> {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("x");
-        let file = TraceFile::open(&Outfile::Path(path.clone()), None).expect("opened");
+        let outfile = Outfile::Path(path.clone());
+        let files = Series::open(&outfile, Rotation::default(), None).expect("opened");
         let link = Interface { index: 2, link_type: linktype::EN10MB, ..Interface::default() };
         let section = Section { snaplen: 1000, filter: None, interfaces: vec![link] };
-        let mut writer = Writer::new(file, Encoder::new(format, section));
+        let mut writer = Writer::new(files, Encoder::new(format, section));
         writer.begin(Moment::default()).expect("begun");
         writer.packet(Duration::new(5, 6), header, packet).expect("taken");
         assert_eq!(writer.packets(), 0);

@@ -14,6 +14,7 @@ mod network;
 mod output;
 mod parallel;
 mod pcapng;
+mod rotation;
 mod run_folder;
 mod setup_failure;
 mod signals;
@@ -40,6 +41,7 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("limits", limits::CASES),
     ("output", output::CASES),
     ("pcapng", pcapng::CASES),
+    ("rotation", rotation::CASES),
     ("network", network::CASES),
     ("tracee", tracee::CASES),
     ("signals", signals::CASES),

@@ -5,6 +5,7 @@ mod file_names;
 mod frame;
 mod pcap;
 pub mod pcapng;
+pub mod section;
 pub mod series;
 pub mod trace_file;
 pub mod writer;

@@ -21,7 +21,7 @@ use crate::{
     namespace::{netns::Netns, quiet},
     output::{
         encoder::Encoder,
-        pcapng::{Interface, Section},
+        section::{Interface, Section},
         series::Series,
         trace_file::Invoker,
         writer::Writer,

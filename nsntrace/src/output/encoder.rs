@@ -7,7 +7,8 @@ use nsntrace_ebpf::{RecordHeader, linktype};
 use super::{
     frame::Frame,
     pcap,
-    pcapng::{Moment, Pcapng, Section},
+    pcapng::{Moment, Pcapng},
+    section::Section,
 };
 use crate::config::Format;
 

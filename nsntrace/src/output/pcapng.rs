@@ -1,52 +1,23 @@
-//! A pcapng: the packets, where they come from, and what was lost.
+//! A pcapng: the packets, and what was lost.
 //!
 //! The format is that of the IETF's draft-ietf-opsawg-pcapng.
 
-use std::{borrow::Cow, time::Duration};
+use std::time::Duration;
 
 use byteorder_slice::LittleEndian;
-use ipnet::IpNet;
-use nix::sys::utsname::uname;
 use nsntrace_ebpf::{Counters, RecordHeader};
-use pcap_file::{
-    DataLink, Endianness,
-    pcapng::{
-        PcapNgBlock,
-        blocks::{
-            ENHANCED_PACKET_BLOCK,
-            interface_description::{InterfaceDescriptionBlock, InterfaceDescriptionOption as Described},
-            interface_statistics::{InterfaceStatisticsBlock, InterfaceStatisticsOption as Counted},
-            section_header::{SectionHeaderBlock, SectionHeaderOption},
-        },
+use pcap_file::pcapng::{
+    PcapNgBlock,
+    blocks::{
+        ENHANCED_PACKET_BLOCK,
+        interface_statistics::{InterfaceStatisticsBlock, InterfaceStatisticsOption as Counted},
     },
 };
 
-use super::frame::Frame;
-use crate::words::plain;
-
-/// Where the packets of a trace come from.
-#[derive(Clone, Debug)]
-pub struct Section {
-    /// Bytes that are kept of a packet at most.
-    pub snaplen: u32,
-    /// The expression that picked the packets.
-    pub filter: Option<String>,
-    /// The interfaces that are known from the start, one or more.
-    pub interfaces: Vec<Interface>,
-}
-
-/// An interface that packets pass.
-#[derive(Clone, Debug, Default)]
-pub struct Interface {
-    /// Its number among the interfaces of its namespace.
-    pub index: u32,
-    /// Its packets' link type, see [`nsntrace_ebpf::linktype`].
-    pub link_type: u16,
-    /// Its name, where that is known.
-    pub name: Option<String>,
-    /// Its addresses.
-    pub addresses: Vec<IpNet>,
-}
+use super::{
+    frame::Frame,
+    section::{Interface, Section, header},
+};
 
 /// A moment of a capture.
 #[derive(Clone, Copy, Debug, Default)]
@@ -82,12 +53,6 @@ const BEHIND: usize = 4 * size_of::<u32>();
 /// The head of the option epb_flags: its code, and its length above that.
 const FLAGS: u32 = 4 << 16 | 2;
 
-/// Exponent of the stamps' unit: nanoseconds.
-const RESOLUTION: u8 = 9;
-
-/// The first byte of a filter: it is an expression as libpcap has it.
-const EXPRESSION: u8 = 0;
-
 impl Pcapng {
     pub(super) fn new(section: Section) -> Self {
         Self { section, sources: Vec::new(), latest: 0 }
@@ -95,20 +60,11 @@ impl Pcapng {
 
     /// Appends what stands before the packets of a file.
     pub(super) fn begin(&mut self, out: &mut Vec<u8>) {
-        let header = SectionHeaderBlock {
-            endianness: Endianness::Little,
-            options: vec![
-                SectionHeaderOption::Comment(fitting(&command_line())),
-                SectionHeaderOption::OS(fitting(&system())),
-                SectionHeaderOption::UserApplication(concat!("nsntrace ", env!("CARGO_PKG_VERSION")).into()),
-            ],
-            ..SectionHeaderBlock::default()
-        };
-        append(out, header);
+        append(out, header());
         self.sources.clear();
         self.latest = 0;
         for interface in &self.section.interfaces {
-            describe(out, &self.section, interface);
+            append(out, self.section.description(interface));
             self.sources.push(interface.into());
         }
     }
@@ -185,7 +141,7 @@ impl Pcapng {
             self.latest = self.sources.iter().position(is_its).unwrap_or_else(|| {
                 let (index, link_type) = (header.ifindex, header.linktype);
                 let interface = Interface { index, link_type, ..Interface::default() };
-                describe(out, &self.section, &interface);
+                append(out, self.section.description(&interface));
                 self.sources.push((&interface).into());
                 self.sources.len() - 1
             });
@@ -201,65 +157,8 @@ impl From<&Interface> for Source {
     }
 }
 
-/// Appends the description of an interface.
-fn describe(out: &mut Vec<u8>, section: &Section, interface: &Interface) {
-    let mut options = Vec::new();
-    options.extend(interface.name.as_deref().map(|name| Described::IfName(fitting(name))));
-    options.extend(interface.addresses.iter().map(address));
-    options.push(Described::IfTsResol(RESOLUTION));
-    options.extend(section.filter.as_deref().map(expression));
-    let block = InterfaceDescriptionBlock {
-        linktype: DataLink::from(u32::from(interface.link_type)),
-        snaplen: section.snaplen,
-        options,
-    };
-    append(out, block);
-}
-
 fn append<'a>(out: &mut Vec<u8>, block: impl PcapNgBlock<'a>) {
     block.into_block().write_to::<LittleEndian, _>(out).expect("memory takes it");
-}
-
-/// An address with its mask or the length of its prefix.
-fn address(address: &IpNet) -> Described<'static> {
-    match address {
-        IpNet::V4(net) => {
-            Described::IfIpv4Addr([net.addr().octets(), net.netmask().octets()].concat().into())
-        }
-        IpNet::V6(net) => {
-            Described::IfIpv6Addr([&net.addr().octets()[..], &[net.prefix_len()]].concat().into())
-        }
-    }
-}
-
-fn expression(filter: &str) -> Described<'static> {
-    let mut value = vec![EXPRESSION];
-    value.extend_from_slice(fitting(filter).as_bytes());
-    value.truncate(LONGEST);
-    Described::IfFilter(value.into())
-}
-
-/// Bytes that fit into an option.
-const LONGEST: usize = u16::MAX as usize;
-
-/// The text, as far as an option can hold it.
-fn fitting(text: &str) -> Cow<'static, str> {
-    text[..text.floor_char_boundary(LONGEST)].to_owned().into()
-}
-
-/// What this process was called with, as a shell would have it.
-fn command_line() -> String {
-    let quoted = |word: std::ffi::OsString| {
-        let word = plain(&word.to_string_lossy());
-        shlex::try_quote(&word).map(Cow::into_owned).unwrap_or(word)
-    };
-    std::env::args_os().map(quoted).collect::<Vec<_>>().join(" ")
-}
-
-/// The operating system, its version, and what it runs on.
-fn system() -> String {
-    let Ok(name) = uname() else { return "Linux".into() };
-    [name.sysname(), name.release(), name.machine()].map(|part| part.to_string_lossy()).join(" ")
 }
 
 /// Nanoseconds since the epoch, until 2554.
@@ -293,13 +192,8 @@ mod tests {
     const RAW: u16 = 101;
 
     fn section() -> Section {
-        let link = Interface {
-            index: 2,
-            link_type: linktype::EN10MB,
-            name: Some("nscap1".into()),
-            addresses: vec!["10.0.0.1/31".parse().expect("valid"), "fd00::1/127".parse().expect("valid")],
-        };
-        Section { snaplen: 100, filter: Some("tcp port 80".into()), interfaces: vec![link] }
+        let link = Interface { index: 2, link_type: linktype::EN10MB, ..Interface::default() };
+        Section { snaplen: 100, filter: None, interfaces: vec![link] }
     }
 
     fn header(ifindex: u32, linktype: u16, direction: u8) -> RecordHeader {
@@ -378,24 +272,6 @@ mod tests {
     }
 
     #[test]
-    fn an_interface_is_described() {
-        let mut out = Vec::new();
-        Pcapng::new(section()).begin(&mut out);
-        let interface = blocks(&out)[0].clone().into_interface_description().expect("described");
-        assert_eq!(interface.snaplen, 100);
-        let mut prefix = [0; 17];
-        (prefix[0], prefix[15], prefix[16]) = (0xfd, 1, 127);
-        let expected = [
-            Described::IfName("nscap1".into()),
-            Described::IfIpv4Addr([10, 0, 0, 1, 255, 255, 255, 254][..].into()),
-            Described::IfIpv6Addr(prefix[..].into()),
-            Described::IfTsResol(9),
-            Described::IfFilter(b"\0tcp port 80"[..].into()),
-        ];
-        assert_eq!(interface.options, expected);
-    }
-
-    #[test]
     fn only_what_was_counted_meanwhile_is_in_the_statistics() {
         let mut out = Vec::new();
         let mut pcapng = Pcapng::new(section());
@@ -441,14 +317,5 @@ mod tests {
             };
             assert_eq!(Pcapng::whole(&out[..end]), expected, "{end}");
         }
-    }
-
-    #[test]
-    fn what_is_too_long_for_an_option_is_cut_between_characters() {
-        assert_eq!(fitting("é"), "é");
-        let long = "é".repeat(40_000);
-        assert_eq!(fitting(&long).len(), 65_534);
-        let filter = expression(&"x".repeat(70_000));
-        assert!(matches!(filter, Described::IfFilter(value) if value.len() == 65_535));
     }
 }

@@ -174,7 +174,7 @@ mod tests {
     use super::*;
     use crate::{
         config::{Format, Outfile, Rotation},
-        output::pcapng::{Interface, Section},
+        output::section::{Interface, Section},
     };
 
     /// What a file of this format holds when a packet was written to it.

@@ -26,6 +26,7 @@ use crate::{
     filter::classic,
     namespace::netns::Netns,
 };
+use clock::boot_now;
 use filtered::{Captures, Filtered};
 use processors::Processors;
 use ring::Ring;
@@ -64,6 +65,8 @@ struct Programs {
 pub struct Packets {
     ring: Ring,
     processors: Arc<Processors>,
+    /// None passed before, in nanoseconds of `CLOCK_BOOTTIME`.
+    since: u64,
 }
 
 /// A capture on an interface. Dropped, it is detached.
@@ -113,8 +116,9 @@ impl Loaded {
     pub fn attach(self, netns: Netns, interface: &str) -> Result<(Capture, Packets, Option<KernelLog>)> {
         let Self { programs, ring, processors, log } = self;
         let mut capture = Capture { netns, programs: Some(programs), processors: Arc::clone(&processors) };
+        let since = boot_now();
         capture.attach(interface)?;
-        Ok((capture, Packets { ring, processors }, log))
+        Ok((capture, Packets { ring, processors, since }, log))
     }
 }
 

@@ -7,7 +7,8 @@ use clap::{ArgAction, Parser};
 /// Trace the network of one program: all of its packets and nobody else's
 ///
 /// PROGRAM runs in a network namespace of its own, joined to the host by a veth pair and NAT, and its packets are
-/// saved as pcap.
+/// saved as pcap
+/// or pcapng.
 #[derive(Debug, Parser)]
 #[command(name = "nsntrace", version, override_usage = "nsntrace [OPTIONS] PROGRAM [ARGUMENTS]...")]
 #[command(
@@ -17,6 +18,22 @@ pub struct Cli {
     /// Trace file; '-' is stdout
     #[arg(short, long, short_alias = 'w', value_name = "FILE", default_value = "nsntrace.pcap")]
     pub outfile: PathBuf,
+
+    /// Go on in a new file after so many millions of bytes; names get numbers
+    #[arg(short = 'C', value_name = "SIZE")]
+    pub file_size: Option<u64>,
+
+    /// Go on in a new file after so long; names are formats for strftime(3)
+    #[arg(short = 'G', value_name = "SECONDS")]
+    pub file_seconds: Option<u64>,
+
+    /// With -C, overwrite the oldest of so many files; with -G, end the capture after so many
+    #[arg(short = 'W', value_name = "FILES")]
+    pub file_count: Option<u32>,
+
+    /// What the trace file is [default: by its name's ending, else pcap]
+    #[arg(long, value_parser = ["pcap", "pcapng"])]
+    pub format: Option<String>,
 
     /// The network device to use [default: the host's routing decides]
     #[arg(short, long, value_name = "DEVICE")]

@@ -1,8 +1,8 @@
 //! From the command line to a checked configuration, as far as that needs no look at the host.
 
 use std::{
-    ffi::OsString,
-    num::NonZeroU64,
+    ffi::{OsStr, OsString},
+    num::{NonZeroU32, NonZeroU64},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -19,6 +19,10 @@ use crate::{
 pub struct Config {
     /// Where the trace goes.
     pub outfile: Outfile,
+    /// When it goes on in another file.
+    pub rotation: Rotation,
+    /// What is written there.
+    pub format: Format,
     /// The host's device to use; without one its routing decides.
     pub device: Option<String>,
     /// The filter expression.
@@ -42,12 +46,32 @@ pub struct Config {
 }
 
 /// Where a trace goes.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outfile {
     /// `-`
     Stdout,
     /// A file.
     Path(PathBuf),
+}
+
+/// When a trace goes on in another file: never, if nothing is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rotation {
+    /// A file that is longer, in bytes, gets no more packets.
+    pub size: Option<u64>,
+    /// The time of a file, in whole seconds.
+    pub period: Option<Duration>,
+    /// The number of files, with a size in a ring for each period; without a size the capture ends after them.
+    pub files: Option<NonZeroU32>,
+}
+
+/// How a trace is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// The plain list of packets that every tool reads, with nanoseconds.
+    Pcap,
+    /// Packets with their directions, interfaces and losses.
+    Pcapng,
 }
 
 /// How much is said on stderr.
@@ -70,6 +94,7 @@ impl Config {
     /// # Errors
     /// Says which option is wrong and what it may be.
     pub fn new(cli: Cli) -> Result<Self> {
+        let rotation = rotation(&cli)?;
         let mut command = cli.command.into_iter();
         let program = command.next().unwrap_or_default();
         if program.is_empty() {
@@ -83,6 +108,8 @@ impl Config {
         }
         Ok(Self {
             outfile: outfile(&cli.outfile),
+            rotation,
+            format: format(cli.format.as_deref(), &cli.outfile),
             device: cli.device,
             filter: cli.filter.filter(|expression| !expression.trim().is_empty()),
             user: cli.user,
@@ -103,6 +130,39 @@ impl Config {
 
 fn outfile(path: &Path) -> Outfile {
     if path == Path::new("-") { Outfile::Stdout } else { Outfile::Path(path.to_owned()) }
+}
+
+/// In tcpdump's units.
+fn rotation(cli: &Cli) -> Result<Rotation> {
+    let zero = |option| Error::told(format!("{option} 0: the least is 1"));
+    let size = |millions: u64| match millions.checked_mul(1_000_000) {
+        Some(0) => Err(zero("-C")),
+        Some(bytes) => Ok(bytes),
+        None => Err(Error::told(format!("-C {millions}: no file is that large"))),
+    };
+    let period = |seconds| if seconds == 0 { Err(zero("-G")) } else { Ok(Duration::from_secs(seconds)) };
+    let files = |files| NonZeroU32::new(files).ok_or_else(|| zero("-W"));
+    let rotation = Rotation {
+        size: cli.file_size.map(size).transpose()?,
+        period: cli.file_seconds.map(period).transpose()?,
+        files: cli.file_count.map(files).transpose()?,
+    };
+    let goes_on = rotation.size.is_some() || rotation.period.is_some();
+    if rotation.files.is_some() && !goes_on {
+        return Err(Error::told("-W counts the files of -C or -G: give one of them, or both"));
+    }
+    if goes_on && outfile(&cli.outfile) == Outfile::Stdout {
+        return Err(Error::told("-C and -G make several files, and stdout is one: name a file with -o"));
+    }
+    Ok(rotation)
+}
+
+fn format(wanted: Option<&str>, outfile: &Path) -> Format {
+    let ending = outfile.extension().and_then(OsStr::to_str);
+    match wanted.or(ending) {
+        Some(name) if name.eq_ignore_ascii_case("pcapng") => Format::Pcapng,
+        _ => Format::Pcap,
+    }
 }
 
 fn snaplen(bytes: u32) -> Result<u32> {
@@ -162,6 +222,36 @@ mod tests {
     #[test]
     fn tcpdumps_name_for_the_file_is_taken() {
         assert_eq!(config(&["-w", "-", "true"]).expect("valid").outfile, Outfile::Stdout);
+    }
+
+    #[test]
+    fn the_format_is_by_name_unless_it_is_said() {
+        let format = |arguments: &[&str]| config(arguments).expect("valid").format;
+        assert_eq!(format(&["true"]), Format::Pcap);
+        assert_eq!(format(&["-w", "x.PcapNG", "true"]), Format::Pcapng);
+        assert_eq!(format(&["-o", "pcapng", "true"]), Format::Pcap);
+        assert_eq!(format(&["-o", "-", "--format", "pcapng", "true"]), Format::Pcapng);
+        assert_eq!(format(&["-o", "x.pcapng", "--format", "pcap", "true"]), Format::Pcap);
+        assert!(Cli::try_parse_from(["nsntrace", "--format", "json", "true"]).is_err());
+    }
+
+    #[test]
+    fn rotation_is_as_tcpdump_has_it() {
+        let rotation =
+            |words: &str| -> Result<Rotation> { Ok(config(&words.split(' ').collect::<Vec<_>>())?.rotation) };
+        assert_eq!(rotation("true").expect("valid"), Rotation::default());
+        let all = Rotation {
+            size: Some(2_000_000),
+            period: Some(Duration::from_secs(3)),
+            files: NonZeroU32::new(4),
+        };
+        assert_eq!(rotation("-C 2 -G 3 -W 4 true").expect("valid"), all);
+        for words in
+            ["-C 0", "-G 0", "-C 1 -W 0", "-W 3", "-C 18446744073709551615", "-C 1 -o -", "-G 1 -w -"]
+        {
+            let error = rotation(&format!("{words} true")).expect_err(words);
+            assert!(error.to_string().starts_with('-'), "{error}");
+        }
     }
 
     #[test]

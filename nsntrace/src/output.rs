@@ -1,4 +1,11 @@
-//! The trace file: where it goes, and how it is written.
+//! The trace: what it says, and the file where it goes.
 
-pub mod pcap;
+pub mod encoder;
+mod file_names;
+mod frame;
+mod pcap;
+pub mod pcapng;
+pub mod section;
+pub mod series;
 pub mod trace_file;
+pub mod writer;

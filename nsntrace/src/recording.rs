@@ -6,23 +6,22 @@ use crate::{
         drain::{Drain, End, Outcome},
     },
     error::Result,
-    words::{Voice, say},
+    words::{Voice, plain, say},
 };
 
 /// A trace that is being written.
 pub struct Recording {
     capture: Capture,
     drain: Drain,
-    file: String,
     ring_bytes: u32,
     voice: Voice,
     is_over: bool,
 }
 
 impl Recording {
-    /// Puts the two together. `file` is what the trace file is called.
-    pub fn new(capture: Capture, drain: Drain, file: String, ring_bytes: u32, voice: Voice) -> Self {
-        Self { capture, drain, file, ring_bytes, voice, is_over: false }
+    /// Puts the two together.
+    pub fn new(capture: Capture, drain: Drain, ring_bytes: u32, voice: Voice) -> Self {
+        Self { capture, drain, ring_bytes, voice, is_over: false }
     }
 
     /// Says the counts so far.
@@ -80,9 +79,9 @@ impl Recording {
         self.is_over = true;
         let counters = self.capture.counters();
         if let End::Broken(error) = &outcome.end
-            && error.kind() != std::io::ErrorKind::BrokenPipe
+            && error.errno() != Some(libc::EPIPE)
         {
-            say!("nsntrace: cannot write to {}: {error}; the capture ended there", self.file);
+            say!("nsntrace: {}; the capture ended there", plain(&error.to_string()));
         }
         self.voice.finished(outcome.packets, &counters, self.ring_bytes);
     }

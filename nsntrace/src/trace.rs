@@ -2,7 +2,9 @@
 
 use std::{thread, time::Duration};
 
-use nix::sys::prctl::set_child_subreaper;
+use ipnet::IpNet;
+use nix::{net::if_::if_nametoindex, sys::prctl::set_child_subreaper};
+use nsntrace_ebpf::linktype;
 use tokio::{
     runtime,
     time::{MissedTickBehavior, interval, sleep},
@@ -18,8 +20,11 @@ use crate::{
     life::{Event, Life},
     namespace::{netns::Netns, quiet},
     output::{
-        pcap::PcapWriter,
-        trace_file::{Invoker, TraceFile},
+        encoder::Encoder,
+        section::{Interface, Section},
+        series::Series,
+        trace_file::Invoker,
+        writer::Writer,
     },
     recording::Recording,
     signals::{Signals, Stoppable, keep_children},
@@ -38,7 +43,7 @@ pub fn program(config: &Config) -> Result<u8> {
     keep_children()?;
     let host = check::host(config)?;
     let _guardian = Guardian::start()?;
-    let file = TraceFile::open(&config.outfile, Invoker::from_env())?;
+    let files = Series::open(&config.outfile, config.rotation, Invoker::from_env())?;
     let limits = Limits::note()?;
     let signals = Signals::take_over()?;
     set_child_subreaper(true).context("become", "the parent of orphans")?;
@@ -52,7 +57,7 @@ pub fn program(config: &Config) -> Result<u8> {
 
     let runtime =
         runtime::Builder::new_current_thread().enable_all().build().context("start", "an event loop")?;
-    let status = runtime.block_on(record(config, &host, file, limits, signals, &netns, &joined, loaded));
+    let status = runtime.block_on(record(config, &host, files, limits, signals, &netns, &joined, loaded));
     for error in changes.undo() {
         say!("nsntrace: {error}");
     }
@@ -67,7 +72,7 @@ pub fn program(config: &Config) -> Result<u8> {
 async fn record(
     config: &Config,
     host: &Host,
-    file: TraceFile,
+    files: Series,
     limits: Limits,
     signals: Signals,
     netns: &Netns,
@@ -75,7 +80,7 @@ async fn record(
     loaded: Loaded,
 ) -> Result<u8> {
     let voice = Voice::new(config.words);
-    let name = file.name();
+    let section = section(config, netns, joined)?;
     let (capture, packets, log) = loaded.attach(netns.try_clone()?, &joined.names.inner)?;
     if let Some(signal) = signals.pending_end() {
         return Err(Error::Interrupted(signal as i32));
@@ -90,10 +95,11 @@ async fn record(
         door: joined.leaf.door()?,
         dispositions: signals.dispositions(),
         limits,
-        stdout_to_stderr: file.is_stdout(),
+        stdout_to_stderr: files.file().is_stdout(),
     })?;
-    let drain = Drain::start(packets, PcapWriter::new(file, config.snaplen), config.count.map(u64::from))?;
-    let mut recording = Recording::new(capture, drain, name, config.ring_bytes, voice);
+    let writer = Writer::new(files, Encoder::new(config.format, section));
+    let drain = Drain::start(packets, writer, config.count.map(u64::from))?;
+    let mut recording = Recording::new(capture, drain, config.ring_bytes, voice);
     let mut life = Life::new(program, pid, joined.leaf.clone(), signals.stream()?)?;
 
     let stoppable = Stoppable::begin()?;
@@ -149,6 +155,19 @@ async fn pass_on(log: Option<KernelLog>) {
         log.pass_on().await;
     }
     std::future::pending().await
+}
+
+/// What a trace says of where its packets come from.
+fn section(config: &Config, netns: &Netns, joined: &Joined) -> Result<Section> {
+    let name = joined.names.inner.clone();
+    let find = || if_nametoindex(name.as_str()).context("find", format_args!("link {name}"));
+    let link = Interface {
+        index: netns.run(find)?,
+        link_type: linktype::EN10MB,
+        addresses: vec![IpNet::new_assert(joined.subnet.inside, joined.subnet.prefix_len)],
+        name: Some(name),
+    };
+    Ok(Section { snaplen: config.snaplen, filter: config.filter.clone(), interfaces: vec![link] })
 }
 
 fn settings(config: &Config, host: &Host) -> Settings {

@@ -50,6 +50,11 @@ impl Clock {
         self.last = self.last.max(boot + self.offset);
         Duration::from_nanos(self.last)
     }
+
+    /// Wall time of a moment that is no packet's, as the packets then have it.
+    pub fn at(&self, boot: u64) -> Duration {
+        Duration::from_nanos(self.last.max(boot + self.offset))
+    }
 }
 
 /// Wall time minus boot time. The wall clock is read between two looks at the other; the closest of a few counts.

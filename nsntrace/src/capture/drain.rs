@@ -1,7 +1,6 @@
 //! The thread that moves records from the ring into the trace file.
 
 use std::{
-    io,
     ops::ControlFlow,
     os::fd::AsFd,
     sync::{
@@ -9,6 +8,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use nix::{
@@ -24,8 +24,8 @@ use super::{
     clock::{Clock, boot_now},
 };
 use crate::{
-    error::{Context, Result},
-    output::pcap::PcapWriter,
+    error::{Context, Error, Result},
+    output::{pcapng::Moment, writer::Writer},
 };
 
 /// How long the thread stays away after there was something to do. It is not woken meanwhile, for the program pays the
@@ -43,18 +43,18 @@ const LAST_LOOKS: [Option<u16>; 3] = [Some(4), Some(1000), None];
 /// How a drain ended.
 #[derive(Debug)]
 pub enum End {
-    /// It was told to, and everything is in the file.
+    /// It was told to, and everything is written.
     Asked,
-    /// The wanted number of packets is in the file.
+    /// The wanted number of packets or of files is written.
     Enough,
-    /// The file takes no more: why. Packets so far are in it.
-    Broken(io::Error),
+    /// A file takes no more: why. Packets so far are in it.
+    Broken(Error),
 }
 
 /// What a drain has done.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Packets in the file.
+    /// Packets written.
     pub packets: u64,
     /// How it ended.
     pub end: End,
@@ -73,7 +73,7 @@ impl Drain {
     ///
     /// # Errors
     /// Where no thread can be had.
-    pub fn start(packets: Packets, writer: PcapWriter, limit: Option<u64>) -> Result<Self> {
+    pub fn start(packets: Packets, writer: Writer, limit: Option<u64>) -> Result<Self> {
         let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
         let stop = Arc::new(stop.context("make", "an event descriptor")?);
         let written = Arc::new(AtomicU64::new(0));
@@ -113,14 +113,14 @@ impl Drain {
     }
 }
 
-fn panicked() -> io::Error {
-    io::Error::other("the writing thread failed")
+fn panicked() -> Error {
+    Error::told("the writing thread failed")
 }
 
 struct Worker {
     packets: Packets,
     batch: Batch,
-    writer: PcapWriter,
+    writer: Writer,
     clock: Clock,
     /// Packets still wanted.
     left: u64,
@@ -139,28 +139,34 @@ impl Worker {
         Outcome { packets: self.writer.packets(), end }
     }
 
-    fn work(&mut self) -> io::Result<()> {
-        self.writer.begin()?;
+    fn work(&mut self) -> Result<()> {
+        let time = self.clock.at(self.packets.since);
+        self.writer.begin(Moment { time, ..Moment::default() })?;
         let mut caught_up = true;
         loop {
             let stopped = (caught_up && self.sleep()?) || self.pause()?;
             let now = boot_now();
             self.clock.renew(now);
-            caught_up = self.drain(if stopped { u64::MAX } else { now.saturating_sub(SETTLE) })?;
+            let settled = now.saturating_sub(SETTLE);
+            caught_up = self.drain(if stopped { u64::MAX } else { settled })?;
+            if caught_up && !stopped {
+                self.turn(self.clock.at(settled))?;
+            }
             if stopped || self.left == 0 {
-                return Ok(());
+                let time = self.clock.at(boot_now());
+                return self.writer.end(Moment { time, counters: self.packets.processors.counters() });
             }
         }
     }
 
-    /// Sleeps until there is a packet; true if the thread was told to end.
-    fn sleep(&self) -> io::Result<bool> {
-        let Packets { ring, processors } = &self.packets;
+    /// Sleeps until there is a packet, or the next file has its turn; true if the thread was told to end.
+    fn sleep(&self) -> Result<bool> {
+        let Packets { ring, processors, .. } = &self.packets;
         processors.set_asleep(true);
         let mut stopped = false;
         for timeout in LAST_LOOKS {
             let mut fds = [self.stop.as_fd(), ring.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-            stopped = wait(&mut fds, timeout.map_or(PollTimeout::NONE, PollTimeout::from))?;
+            stopped = wait(&mut fds, self.at_most(timeout))?;
             if stopped || !ring.is_empty() || processors.have_news(self.batch.taken()) {
                 break;
             }
@@ -169,27 +175,49 @@ impl Worker {
         Ok(stopped)
     }
 
+    /// Goes on to the next file where its time has come though nothing passes.
+    fn turn(&mut self, time: Duration) -> Result<()> {
+        let counters = || self.packets.processors.counters();
+        if time >= self.writer.due() && !self.writer.make_room(time, counters)? {
+            self.left = 0;
+        }
+        Ok(())
+    }
+
+    /// The time until the next file has its turn, or what is given if that is shorter.
+    fn at_most(&self, milliseconds: Option<u16>) -> PollTimeout {
+        let settled = self.clock.at(boot_now().saturating_sub(SETTLE));
+        let until_due = self.writer.due().saturating_sub(settled).as_micros().div_ceil(1000);
+        let shorter = milliseconds.map_or(until_due, |milliseconds| until_due.min(milliseconds.into()));
+        // What is longer than the longest timeout is waited for again.
+        PollTimeout::try_from(shorter).unwrap_or(PollTimeout::MAX)
+    }
+
     /// Lets packets gather; true if the thread was told to end.
-    fn pause(&self) -> io::Result<bool> {
+    fn pause(&self) -> Result<bool> {
         wait(&mut [PollFd::new(self.stop.as_fd(), PollFlags::POLLIN)], PAUSE_MS.into())
     }
 
     /// Writes what was stamped up to `settled`; true if nothing was left waiting.
-    fn drain(&mut self, settled: u64) -> io::Result<bool> {
-        let Self { packets: Packets { ring, processors }, batch, writer, clock, left, .. } = self;
+    fn drain(&mut self, settled: u64) -> Result<bool> {
+        let Self { packets: Packets { ring, processors, .. }, batch, writer, clock, left, .. } = self;
         let rest = batch.fill(ring, processors, settled);
-        let write = |header: &RecordHeader, packet: &[u8]| {
-            if *left == 0 {
-                return ControlFlow::Break(Ok(()));
+        let mut write = |header: &RecordHeader, packet: &[u8]| {
+            let time = clock.wall(header.time);
+            if *left == 0 || !writer.make_room(time, || processors.counters())? {
+                *left = 0;
+                return Ok(false);
             }
             *left -= 1;
-            match writer.packet(clock.wall(header.time), header, packet) {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(error) => ControlFlow::Break(Err(error)),
-            }
+            writer.packet(time, header, packet)?;
+            Ok(true)
         };
-        if let ControlFlow::Break(result) = batch.hand_out(ring, write) {
-            result?;
+        let handed_out = batch.hand_out(ring, |header, packet| match write(header, packet) {
+            Ok(true) => ControlFlow::Continue(()),
+            ended => ControlFlow::Break(ended),
+        });
+        if let ControlFlow::Break(ended) = handed_out {
+            ended?;
         }
         ring.release(rest.release);
         writer.flush()?;
@@ -199,10 +227,10 @@ impl Worker {
 }
 
 /// True if the first descriptor, the one to stop by, is ready.
-fn wait(fds: &mut [PollFd<'_>], timeout: PollTimeout) -> io::Result<bool> {
+fn wait(fds: &mut [PollFd<'_>], timeout: PollTimeout) -> Result<bool> {
     match poll(fds, timeout) {
         Err(nix::Error::EINTR) => Ok(false),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error).context("wait for", "packets"),
         Ok(_) => Ok(fds[0].any() == Some(true)),
     }
 }

@@ -67,7 +67,7 @@ proptest! {
             }
         }
         // Nothing leads elsewhere, and the kernel takes nothing that cannot be reached.
-        prop_assert!(reached.iter().all(|reached| *reached), "{:?}", code);
+        prop_assert!(reached.iter().all(|reached| *reached), "not all of it is reached: {:?} {:?}", reached, code);
         for instruction in &code {
             let (to, from) = (instruction.registers & 0x0f, instruction.registers >> 4);
             prop_assert!(to <= 10 && from <= 10);

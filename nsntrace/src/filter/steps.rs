@@ -34,6 +34,16 @@ pub(super) enum Next {
     Either(usize, usize),
 }
 
+impl Next {
+    pub(super) fn leads_to(self, at: usize) -> bool {
+        match self {
+            Self::End => false,
+            Self::One(next) => next == at,
+            Self::Either(yes, no) => yes == at || no == at,
+        }
+    }
+}
+
 /// One instruction, read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Read {

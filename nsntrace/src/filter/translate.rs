@@ -106,11 +106,14 @@ impl Translation<'_> {
         let labels: Vec<_> = self.steps.iter().map(|_| self.code.label()).collect();
         let mut rounds = labels.clone();
         let loops = self.loops();
+        if !loops.is_empty() {
+            self.count_from_0();
+        }
         for (at, read) in self.steps.iter().enumerate() {
             let Some(read) = read else { continue };
             self.code.bind(labels[at]);
             if loops.contains(&at) {
-                rounds[at] = self.begin_loop();
+                rounds[at] = self.begin_loop(at);
             }
             self.step(read)?;
             match read.next {
@@ -305,12 +308,18 @@ impl Translation<'_> {
     }
 
     /// From here on rounds are counted: the label is where the next one begins.
-    fn begin_loop(&mut self) -> Label {
-        self.set(R1, 0);
-        self.code.push(Instruction::store_double(FRAME, LOOPS, R1));
+    fn begin_loop(&mut self, at: usize) -> Label {
+        if self.steps[..at].iter().flatten().any(|before| before.next.leads_to(at)) {
+            self.count_from_0();
+        }
         let round = self.code.label();
         self.code.bind(round);
         round
+    }
+
+    fn count_from_0(&mut self) {
+        self.set(R1, 0);
+        self.code.push(Instruction::store_double(FRAME, LOOPS, R1));
     }
 
     /// A way back is taken so often and no more.

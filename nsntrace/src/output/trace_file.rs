@@ -84,11 +84,12 @@ fn groups(uid: libc::uid_t, gid: libc::gid_t) -> Option<Vec<libc::gid_t>> {
 }
 
 impl TraceFile {
-    /// Opens the file without changing what is in it.
+    /// Opens the file without changing what is in it. One of several has to be a file proper: where there is a pipe in
+    /// its place, nobody waits for a reader.
     ///
     /// # Errors
     /// Where the user may not write there.
-    pub fn open(outfile: &Outfile, invoker: Option<Invoker>) -> Result<Self> {
+    pub fn open(outfile: &Outfile, invoker: Option<Invoker>, one_of_several: bool) -> Result<Self> {
         let path = match outfile {
             Outfile::Path(path) => path,
             Outfile::Stdout => {
@@ -102,9 +103,9 @@ impl TraceFile {
         let (opened, who) = match &invoker {
             Some(invoker) => {
                 let who = format!(" as user {}, who called sudo", invoker.uid);
-                (invoker.act(|| open(path)), who)
+                (invoker.act(|| open(path, one_of_several)), who)
             }
-            None => (open(path), String::new()),
+            None => (open(path, one_of_several), String::new()),
         };
         let (file, fresh) = opened.context("open", format_args!("the trace file {}{who}", path.display()))?;
         Ok(Self { file, path: Some(path.clone()), fresh, before: 0, invoker })
@@ -174,14 +175,21 @@ impl Drop for TraceFile {
 }
 
 /// The file, and whether it is new. A trace holds what the program sent: nobody else may read a new one.
-fn open(path: &Path) -> io::Result<(File, bool)> {
+fn open(path: &Path, only_regular: bool) -> io::Result<(File, bool)> {
     let mut options = OpenOptions::new();
     options.write(true).mode(0o600);
+    if only_regular {
+        options.custom_flags(libc::O_NONBLOCK);
+    }
     match options.clone().create_new(true).open(path) {
         Ok(file) => Ok((file, true)),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             // A symbolic link that leads nowhere yet exists too, and is created through.
-            options.create(true).open(path).map(|file| (file, false))
+            let file = options.create(true).open(path)?;
+            if only_regular && !file.metadata()?.is_file() {
+                return Err(io::Error::other("it is no regular file, as -C and -G need them"));
+            }
+            Ok((file, false))
         }
         Err(error) => Err(error),
     }
@@ -207,7 +215,7 @@ mod tests {
     fn a_new_file_is_private_and_goes_away_unused() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("x.pcap");
-        let file = TraceFile::open(&Outfile::Path(path.clone()), None).expect("opened");
+        let file = TraceFile::open(&Outfile::Path(path.clone()), None, false).expect("opened");
         assert_eq!(path.metadata().expect("there").mode() & 0o777, 0o600);
         drop(file);
         assert!(!path.exists());
@@ -218,7 +226,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("x.pcap");
         fs::write(&path, "old").expect("written");
-        let mut file = TraceFile::open(&Outfile::Path(path.clone()), None).expect("opened");
+        let mut file = TraceFile::open(&Outfile::Path(path.clone()), None, false).expect("opened");
         assert_eq!(fs::read(&path).expect("there"), b"old");
         file.begin().expect("emptied");
         drop(file);
@@ -229,10 +237,22 @@ mod tests {
     fn what_took_its_place_is_not_removed() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("x.pcap");
-        let file = TraceFile::open(&Outfile::Path(path.clone()), None).expect("opened");
+        let file = TraceFile::open(&Outfile::Path(path.clone()), None, false).expect("opened");
         fs::remove_file(&path).expect("removed");
         fs::write(&path, "other").expect("written");
         drop(file);
         assert_eq!(fs::read(&path).expect("there"), b"other");
+    }
+
+    #[test]
+    fn nobody_waits_for_a_reader_of_one_of_several() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x.pcap1");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).expect("made");
+        TraceFile::open(&Outfile::Path(path.clone()), None, true).expect_err("no reader");
+        let _reader =
+            OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path).expect("opened");
+        let error = TraceFile::open(&Outfile::Path(path), None, true).expect_err("a pipe");
+        assert!(error.to_string().contains("no regular file"), "{error}");
     }
 }

@@ -14,6 +14,8 @@ mod live;
 mod network;
 mod output;
 mod parallel;
+mod pcapng;
+mod rotation;
 mod run_folder;
 mod setup_failure;
 mod signals;
@@ -39,6 +41,8 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("live", live::CASES),
     ("limits", limits::CASES),
     ("output", output::CASES),
+    ("pcapng", pcapng::CASES),
+    ("rotation", rotation::CASES),
     ("network", network::CASES),
     ("tracee", tracee::CASES),
     ("signals", signals::CASES),

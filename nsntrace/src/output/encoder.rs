@@ -1,0 +1,73 @@
+//! From packets to the bytes of a trace.
+
+use std::time::Duration;
+
+use nsntrace_ebpf::{RecordHeader, linktype};
+
+use super::{
+    frame::Frame,
+    pcap,
+    pcapng::{Moment, Pcapng},
+    section::Section,
+};
+use crate::config::Format;
+
+/// Appends packets to a block of memory, in one format or the other.
+#[derive(Debug)]
+pub struct Encoder {
+    snaplen: u32,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Pcap { link_type: u16 },
+    Pcapng(Pcapng),
+}
+
+impl Encoder {
+    /// An encoder of packets from these interfaces. A pcap has the first one's link type and says nothing else of them.
+    pub fn new(format: Format, section: Section) -> Self {
+        let snaplen = section.snaplen;
+        let kind = match format {
+            Format::Pcap => Kind::Pcap {
+                link_type: section.interfaces.first().map_or(linktype::EN10MB, |first| first.link_type),
+            },
+            Format::Pcapng => Kind::Pcapng(Pcapng::new(section)),
+        };
+        Self { snaplen, kind }
+    }
+
+    /// Begins a file.
+    pub(super) fn begin(&mut self, out: &mut Vec<u8>) {
+        match &mut self.kind {
+            Kind::Pcap { link_type } => pcap::begin(out, self.snaplen, *link_type),
+            Kind::Pcapng(pcapng) => pcapng.begin(out),
+        }
+    }
+
+    /// Adds a packet that passed at `time` since the epoch.
+    pub(super) fn packet(&mut self, out: &mut Vec<u8>, time: Duration, header: &RecordHeader, packet: &[u8]) {
+        let frame = Frame::new(header, packet, self.snaplen);
+        match &mut self.kind {
+            Kind::Pcap { .. } => pcap::packet(out, time, &frame),
+            Kind::Pcapng(pcapng) => pcapng.packet(out, time, header, &frame),
+        }
+    }
+
+    /// Ends a file that holds what passed between two moments.
+    pub(super) fn end(&self, out: &mut Vec<u8>, from: &Moment, to: &Moment) {
+        match &self.kind {
+            Kind::Pcap { .. } => {}
+            Kind::Pcapng(pcapng) => pcapng.end(out, from, to),
+        }
+    }
+
+    /// How many whole packets stand in what follows on the beginning of a file, and up to where all of it is whole.
+    pub(super) fn whole(&self, bytes: &[u8]) -> (u64, usize) {
+        match &self.kind {
+            Kind::Pcap { .. } => pcap::whole(bytes),
+            Kind::Pcapng(_) => Pcapng::whole(bytes),
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! A pcapng: the packets, and what was lost.
+//!
+//! The format is that of the IETF's draft-ietf-opsawg-pcapng.
+
+use std::time::Duration;
+
+use byteorder_slice::LittleEndian;
+use nsntrace_ebpf::{Counters, RecordHeader};
+use pcap_file::pcapng::{
+    PcapNgBlock,
+    blocks::{
+        ENHANCED_PACKET_BLOCK,
+        interface_statistics::{InterfaceStatisticsBlock, InterfaceStatisticsOption as Counted},
+    },
+};
+
+use super::{
+    frame::Frame,
+    section::{Interface, Section, header},
+};
+
+/// A moment of a capture.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Moment {
+    /// When it was, since the epoch.
+    pub time: Duration,
+    /// What was counted until then.
+    pub counters: Counters,
+}
+
+/// Makes the blocks of a pcapng.
+#[derive(Debug)]
+pub(super) struct Pcapng {
+    section: Section,
+    /// The interfaces described in this file, by the numbers that they have there.
+    sources: Vec<Source>,
+    /// The number of the latest packet's.
+    latest: usize,
+}
+
+/// What packets of one interface have in common.
+#[derive(Clone, Copy, Debug)]
+struct Source {
+    index: u32,
+    link_type: u16,
+    packets: u64,
+}
+
+/// Bytes of an enhanced packet block before its packet, and behind it.
+const BEFORE: usize = 7 * size_of::<u32>();
+const BEHIND: usize = 4 * size_of::<u32>();
+
+/// The head of the option epb_flags: its code, and its length above that.
+const FLAGS: u32 = 4 << 16 | 2;
+
+impl Pcapng {
+    pub(super) fn new(section: Section) -> Self {
+        Self { section, sources: Vec::new(), latest: 0 }
+    }
+
+    /// Appends what stands before the packets of a file.
+    pub(super) fn begin(&mut self, out: &mut Vec<u8>) {
+        append(out, header());
+        self.sources.clear();
+        self.latest = 0;
+        for interface in &self.section.interfaces {
+            append(out, self.section.description(interface));
+            self.sources.push(interface.into());
+        }
+    }
+
+    /// Appends a packet that passed at `time` since the epoch. What is new about its interface goes before it.
+    pub(super) fn packet(
+        &mut self,
+        out: &mut Vec<u8>,
+        time: Duration,
+        header: &RecordHeader,
+        frame: &Frame<'_>,
+    ) {
+        let number = self.source(out, header);
+        let padded = frame.length().next_multiple_of(4);
+        let total = word(BEFORE + padded + BEHIND);
+        let [low, high] = halves(nanoseconds(time));
+        let before =
+            [ENHANCED_PACKET_BLOCK, total, word(number), high, low, frame.length_u32(), frame.wire_length()];
+        let end_of_options = 0;
+        let behind = [FLAGS, header.direction.into(), end_of_options, total];
+        out.extend_from_slice(before.map(u32::to_le_bytes).as_flattened());
+        frame.append_to(out);
+        out.resize(out.len() + padded - frame.length(), 0);
+        out.extend_from_slice(behind.map(u32::to_le_bytes).as_flattened());
+    }
+
+    /// Appends the statistics of what passed between two moments.
+    ///
+    /// How many packets are in the file is known of each interface, what was seen and lost of all of them together.
+    pub(super) fn end(&self, out: &mut Vec<u8>, from: &Moment, to: &Moment) {
+        let since = |count: fn(&Counters) -> u64| count(&to.counters).saturating_sub(count(&from.counters));
+        for (number, source) in self.sources.iter().enumerate() {
+            let mut options =
+                vec![Counted::IsbStartTime(stamp(from.time)), Counted::IsbEndTime(stamp(to.time))];
+            if number == 0 {
+                options.extend([
+                    Counted::IsbIfRecv(since(|counters| counters.filtered + counters.matched)),
+                    Counted::IsbIfDrop(since(|counters| counters.dropped)),
+                    Counted::IsbFilterAccept(since(|counters| counters.matched)),
+                ]);
+            }
+            options.push(Counted::IsbUsrDeliv(source.packets));
+            if number == 0 && self.sources.len() > 1 {
+                let comment = "packets received, dropped and accepted are those of all interfaces together";
+                options.push(Counted::Comment(comment.into()));
+            }
+            append(
+                out,
+                InterfaceStatisticsBlock { interface_id: word(number), timestamp: stamp(to.time), options },
+            );
+        }
+    }
+
+    /// How many whole packets these blocks hold, and up to where they are whole, in bytes.
+    pub(super) fn whole(blocks: &[u8]) -> (u64, usize) {
+        let (mut packets, mut end) = (0, 0);
+        while let Some((head, _)) = blocks[end..].split_first_chunk::<8>() {
+            let [kind, length] = [&head[..4], &head[4..]]
+                .map(|word| u32::from_le_bytes(*word.first_chunk().expect("four bytes")));
+            let next = end + length as usize;
+            if next > blocks.len() {
+                break;
+            }
+            packets += u64::from(kind == ENHANCED_PACKET_BLOCK);
+            end = next;
+        }
+        (packets, end)
+    }
+
+    /// The number of a packet's interface in this file.
+    fn source(&mut self, out: &mut Vec<u8>, header: &RecordHeader) -> usize {
+        let is_its = |source: &Source| (source.index, source.link_type) == (header.ifindex, header.linktype);
+        if !self.sources.get(self.latest).is_some_and(is_its) {
+            self.latest = self.sources.iter().position(is_its).unwrap_or_else(|| {
+                let (index, link_type) = (header.ifindex, header.linktype);
+                let interface = Interface { index, link_type, ..Interface::default() };
+                append(out, self.section.description(&interface));
+                self.sources.push((&interface).into());
+                self.sources.len() - 1
+            });
+        }
+        self.sources[self.latest].packets += 1;
+        self.latest
+    }
+}
+
+impl From<&Interface> for Source {
+    fn from(interface: &Interface) -> Self {
+        Self { index: interface.index, link_type: interface.link_type, packets: 0 }
+    }
+}
+
+fn append<'a>(out: &mut Vec<u8>, block: impl PcapNgBlock<'a>) {
+    block.into_block().write_to::<LittleEndian, _>(out).expect("memory takes it");
+}
+
+/// Nanoseconds since the epoch, until 2554.
+fn nanoseconds(time: Duration) -> u64 {
+    time.as_secs() * 1_000_000_000 + u64::from(time.subsec_nanos())
+}
+
+/// A time in statistics. The format has its upper half first, where pcap-file writes a number.
+fn stamp(time: Duration) -> u64 {
+    nanoseconds(time).rotate_left(32)
+}
+
+/// The lower half, and the upper one.
+fn halves(number: u64) -> [u32; 2] {
+    let [a, b, c, d, e, f, g, h] = number.to_le_bytes();
+    [[a, b, c, d], [e, f, g, h]].map(u32::from_le_bytes)
+}
+
+/// Lengths and numbers here are bounded by the snapshot length and the number of interfaces.
+fn word(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use nsntrace_ebpf::{direction, linktype};
+    use pcap_file::pcapng::{Block, PcapNgReader, blocks::enhanced_packet::EnhancedPacketOption};
+
+    use super::*;
+
+    const RAW: u16 = 101;
+
+    fn section() -> Section {
+        let link = Interface { index: 2, link_type: linktype::EN10MB, ..Interface::default() };
+        Section { snaplen: 100, filter: None, interfaces: vec![link] }
+    }
+
+    fn header(ifindex: u32, linktype: u16, direction: u8) -> RecordHeader {
+        RecordHeader { ifindex, linktype, direction, wire_len: 60, ..RecordHeader::default() }
+    }
+
+    fn add(pcapng: &mut Pcapng, out: &mut Vec<u8>, header: &RecordHeader, packet: &[u8]) {
+        pcapng.packet(out, Duration::new(5_000_000_000, 6), header, &Frame::new(header, packet, 100));
+    }
+
+    fn blocks(bytes: &[u8]) -> Vec<Block<'static>> {
+        let mut reader = PcapNgReader::new(bytes).expect("a pcapng");
+        let mut blocks = Vec::new();
+        while let Some(block) = reader.next_block() {
+            blocks.push(block.expect("whole").into_owned());
+        }
+        blocks
+    }
+
+    #[test]
+    fn packets_stand_as_they_were() {
+        let mut out = Vec::new();
+        let mut pcapng = Pcapng::new(section());
+        pcapng.begin(&mut out);
+        for length in 0..9 {
+            add(&mut pcapng, &mut out, &header(2, linktype::EN10MB, direction::OUTBOUND), &vec![7; length]);
+        }
+        let blocks = blocks(&out);
+        let packets = blocks.into_iter().filter_map(Block::into_enhanced_packet);
+        for (length, packet) in packets.enumerate() {
+            assert_eq!(packet.timestamp, Duration::new(5_000_000_000, 6));
+            assert_eq!((packet.interface_id, packet.original_len), (0, 60));
+            assert_eq!(packet.data[..], vec![7; length]);
+            assert_eq!(packet.options, [EnhancedPacketOption::Flags(2)]);
+        }
+        assert_eq!(Pcapng::whole(&out), (9, out.len()));
+    }
+
+    #[test]
+    fn an_interface_that_comes_late_is_described_before_its_packet() {
+        let mut pcapng = Pcapng::new(section());
+        // In each file again.
+        for _ in 0..2 {
+            let mut out = Vec::new();
+            pcapng.begin(&mut out);
+            let (link, late) = (header(2, linktype::EN10MB, 1), header(7, RAW, 2));
+            for header in [link, late, link, late, late] {
+                add(&mut pcapng, &mut out, &header, &[7; 20]);
+            }
+            pcapng.end(&mut out, &Moment::default(), &Moment::default());
+            let kinds = blocks(&out).into_iter().map(|block| match block {
+                Block::InterfaceDescription(block) => format!("link type {}", u32::from(block.linktype)),
+                Block::EnhancedPacket(block) => format!("packet of {}", block.interface_id),
+                Block::InterfaceStatistics(block) => {
+                    let delivered = block.options.iter().find_map(|option| match option {
+                        Counted::IsbUsrDeliv(packets) => Some(*packets),
+                        _ => None,
+                    });
+                    format!("{} of {}", delivered.expect("counted"), block.interface_id)
+                }
+                other => format!("{other:?}"),
+            });
+            let expected = [
+                "link type 1",
+                "packet of 0",
+                "link type 101",
+                "packet of 1",
+                "packet of 0",
+                "packet of 1",
+                "packet of 1",
+                "2 of 0",
+                "3 of 1",
+            ];
+            assert_eq!(kinds.collect::<Vec<_>>(), expected);
+        }
+    }
+
+    #[test]
+    fn only_what_was_counted_meanwhile_is_in_the_statistics() {
+        let mut out = Vec::new();
+        let mut pcapng = Pcapng::new(section());
+        pcapng.begin(&mut out);
+        let length = out.len();
+        let from = Counters { filtered: 3, matched: 10, captured: 9, dropped: 1, cut: 0 };
+        let to = Counters { filtered: 38, matched: 65, captured: 60, dropped: 5, cut: 0 };
+        let moment = |seconds, counters| Moment { time: Duration::from_secs(seconds), counters };
+        pcapng.end(&mut out, &moment(1, from), &moment(5_000_000_000, to));
+        // The upper half first: 0x4563_9182_44f4_0000 nanoseconds.
+        let end = [0x82, 0x91, 0x63, 0x45, 0, 0, 0xf4, 0x44];
+        let start = [0, 0, 0, 0, 0, 0xca, 0x9a, 0x3b];
+        for (at, time) in [(12, end), (24, start), (36, end)] {
+            assert_eq!(out[length + at..][..8], time, "{at}");
+        }
+        let block = blocks(&out).pop().and_then(Block::into_interface_statistics).expect("statistics");
+        assert_eq!(
+            block.options[2..],
+            [
+                Counted::IsbIfRecv(90),
+                Counted::IsbIfDrop(4),
+                Counted::IsbFilterAccept(55),
+                Counted::IsbUsrDeliv(0)
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_cut_is_not_whole() {
+        let mut out = Vec::new();
+        let mut pcapng = Pcapng::new(section());
+        let late = header(7, RAW, 1);
+        add(&mut pcapng, &mut out, &late, &[7; 9]);
+        let described = Pcapng::whole(&out[..out.len() - 1]);
+        assert_eq!(described.0, 0);
+        let first = out.len();
+        add(&mut pcapng, &mut out, &late, &[7; 9]);
+        for end in 0..out.len() {
+            let expected = match end {
+                end if end < described.1 => (0, 0),
+                end if end < first => described,
+                _ => (1, first),
+            };
+            assert_eq!(Pcapng::whole(&out[..end]), expected, "{end}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The files of a trace, one after the other.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::{
+    file_names::FileNames,
+    trace_file::{Invoker, TraceFile},
+};
+use crate::{
+    config::{Outfile, Rotation},
+    error::Result,
+};
+
+/// The file that a trace is in, and those to come.
+#[derive(Debug)]
+pub struct Series {
+    file: TraceFile,
+    names: FileNames,
+    invoker: Option<Invoker>,
+}
+
+impl Series {
+    /// Opens the first file, without changing what is in it.
+    ///
+    /// # Errors
+    /// Where the user may not write there, or it is no regular file and not the only one.
+    pub fn open(outfile: &Outfile, rotation: Rotation, invoker: Option<Invoker>) -> Result<Self> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let names = FileNames::new(outfile.clone(), rotation, now);
+        let one_of_several = rotation != Rotation::default();
+        let file = TraceFile::open(&names.present()?, invoker.clone(), one_of_several)?;
+        Ok(Self { file, names, invoker })
+    }
+
+    /// The present file.
+    pub fn file(&self) -> &TraceFile {
+        &self.file
+    }
+
+    /// The names of the files.
+    pub(super) fn names(&self) -> &FileNames {
+        &self.names
+    }
+
+    /// The names of the files, to go on with.
+    pub(super) fn names_mut(&mut self) -> &mut FileNames {
+        &mut self.names
+    }
+
+    /// Empties the present file for a new trace.
+    ///
+    /// # Errors
+    /// Where it cannot be emptied.
+    pub(super) fn begin(&mut self) -> std::io::Result<()> {
+        self.file.begin()
+    }
+
+    /// Leaves the present file for the one that has the present name.
+    ///
+    /// # Errors
+    /// Where the user may not write there, or it is no regular file.
+    pub(super) fn follow(&mut self) -> Result<()> {
+        self.file = TraceFile::open(&self.names.present()?, self.invoker.clone(), true)?;
+        Ok(())
+    }
+}

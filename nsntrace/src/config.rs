@@ -23,6 +23,8 @@ pub struct Config {
     pub device: Option<String>,
     /// Name or id of the user to run the program as.
     pub user: Option<String>,
+    /// Whether the program uses public name servers in place of the host's.
+    pub use_public_dns: bool,
     /// Bytes to keep of a packet.
     pub snaplen: u32,
     /// Packets after which the capture ends.
@@ -83,6 +85,7 @@ impl Config {
             outfile: outfile(&cli.outfile),
             device: cli.device,
             user: cli.user,
+            use_public_dns: cli.use_public_dns,
             snaplen: snaplen(cli.snaplen)?,
             count: cli.count.map(count).transpose()?,
             duration: cli.duration.map(duration).transpose()?,

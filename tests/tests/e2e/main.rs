@@ -6,6 +6,7 @@ use anyhow::Result;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use nsntrace_tests::{Lab, why_no_lab};
 
+mod dns;
 mod flood;
 mod iptables;
 mod limits;
@@ -13,6 +14,7 @@ mod live;
 mod network;
 mod output;
 mod parallel;
+mod resolv_conf;
 mod run_folder;
 mod setup_failure;
 mod signals;
@@ -39,6 +41,8 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("limits", limits::CASES),
     ("output", output::CASES),
     ("network", network::CASES),
+    ("dns", dns::CASES),
+    ("resolv_conf", resolv_conf::CASES),
     ("tracee", tracee::CASES),
     ("signals", signals::CASES),
     ("terminal", terminal::CASES),

@@ -1,13 +1,14 @@
 //! One question and its answer, as RFC 1035 has them.
 
 use std::{
-    io,
+    io::{self, ErrorKind},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     rc::Rc,
     time::Duration,
 };
 
 use tokio::{
+    io::Interest,
     net::UdpSocket,
     task::JoinSet,
     time::{Instant, timeout, timeout_at},
@@ -99,14 +100,26 @@ async fn exchange(query: &[u8], server: SocketAddr) -> io::Result<Vec<u8>> {
     socket.connect(server).await?;
     socket.send(query).await?;
     loop {
-        socket.readable().await?;
+        let ready = socket.ready(Interest::READABLE | Interest::ERROR).await?;
+        if ready.is_error() {
+            refusal(&socket)?;
+        }
         // Not before something is there: who waits holds no memory for it.
         let mut answer = Vec::with_capacity(MAX_DATAGRAM);
         match socket.try_recv_buf(&mut answer) {
             Ok(_) if is_answer(&answer, query) => return Ok(answer),
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+            Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
             _ => {}
         }
+    }
+}
+
+/// The error that ICMP told of, which does not count as something to read. Ok where there is none any more.
+fn refusal(socket: &UdpSocket) -> io::Result<()> {
+    let take = || -> io::Result<()> { Err(socket.take_error()?.unwrap_or(ErrorKind::WouldBlock.into())) };
+    match socket.try_io(Interest::ERROR, take) {
+        Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -127,17 +127,17 @@ fn look_up(
     rules: &mut Vec<Rule>,
 ) -> Result<Lookups> {
     let configuration = resolver::configuration();
-    let mut lookups = Lookups::default();
+    let mut relay = None;
     let servers = if config.use_public_dns {
         &resolver::PUBLIC[..]
     } else if resolver::needs_relay(&configuration, subnet::has_family) {
-        let relay = Relay::start(&names.outer, subnet)?;
-        rules.extend(nat::relayed(&names.outer, subnet.gateway, relay.ports(), id));
-        lookups._relay = Some(relay);
+        let started = relay.insert(Relay::start(&names.outer, subnet)?);
+        rules.extend(nat::relayed(&names.outer, subnet.gateway, started.ports(), id));
         &[subnet.gateway]
     } else {
-        return Ok(lookups);
+        return Ok(Lookups::default());
     };
+    // Nothing can be mounted over a name that is not there.
     if !resolver::has_file() {
         netns.run(|| {
             sysctl::set(&format!("ipv4/conf/{}/route_localnet", names.inner), "1")
@@ -145,6 +145,5 @@ fn look_up(
             nat::insert(&nat::in_place_of_loopback(servers[0], id))
         })?;
     }
-    lookups.resolv_conf = Some(configuration.with_servers(servers));
-    Ok(lookups)
+    Ok(Lookups { resolv_conf: Some(configuration.with_servers(servers)), _relay: relay })
 }

@@ -37,7 +37,7 @@ pub fn configuration() -> ResolvConf {
     ResolvConf::parse(&read.map(|_| String::from_utf8_lossy(&bytes)).unwrap_or_default())
 }
 
-/// Whether there is a file or a link of that name: without one, nothing can be put in its place for the program.
+/// Whether there is a file or a link of that name, be it one that leads nowhere.
 pub fn has_file() -> bool {
     !Path::new(RESOLV_CONF).symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound)
 }

@@ -91,7 +91,8 @@ impl Drop for Relay {
     }
 }
 
-/// The address is the host's, and others may send to it by another device: they are not heard.
+/// The address is the host's, and others may send to it by another device: they are not heard. What the host itself
+/// sends there counts as come by the link, and is told by its address.
 fn listen(link: &str, gateway: IpAddr, runtime: &Runtime) -> io::Result<(UdpSocket, TcpListener)> {
     let udp = std::net::UdpSocket::bind((gateway, 0))?;
     let tcp = std::net::TcpListener::bind((gateway, 0))?;

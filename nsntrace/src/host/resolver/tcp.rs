@@ -3,7 +3,14 @@
 //! Bytes are passed on as they come, so that any number of questions may be on their way, answers have any length, and
 //! no answer gets to anybody else.
 
-use std::{cell::Cell, cell::RefCell, io, net::IpAddr, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

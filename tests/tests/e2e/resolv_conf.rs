@@ -164,23 +164,30 @@ fn view_is_the_programs_own(lab: &Lab) -> Result<()> {
     lab.assert_clean(&before)
 }
 
-/// Sockets of look-up services, made by a process that takes every connection. Makes them anew for each line on stdin.
+/// Sockets of look-up services, made by a process that takes every connection and closes it at once. Makes them anew for
+/// each line on stdin.
 const SERVICES: &str = r#"
-import os, socket, sys
-while True:
-    services = []
-    for path in sys.argv[1:]:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        if os.path.exists(path):
-            os.unlink(path)
-        service = socket.socket(socket.AF_UNIX)
-        service.bind(path)
-        os.chmod(path, 0o666)
-        service.listen()
-        services.append(service)
+import os, select, socket, sys
+def make(path):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    if os.path.exists(path):
+        os.unlink(path)
+    service = socket.socket(socket.AF_UNIX)
+    service.bind(path)
+    os.chmod(path, 0o666)
+    service.listen()
+    return service
+line = True
+while line:
+    services = [make(path) for path in sys.argv[1:]]
     print("ready", flush=True)
-    if not sys.stdin.readline():
-        break
+    line = None
+    while line is None:
+        for ready in select.select([sys.stdin] + services, [], [])[0]:
+            if ready is sys.stdin:
+                line = sys.stdin.readline()
+            else:
+                ready.accept()[0].close()
 "#;
 
 const SOCKETS: [&str; 3] =

@@ -47,6 +47,10 @@ pub struct Cli {
     #[arg(short, long, value_name = "USER")]
     pub user: Option<String>,
 
+    /// Use public name servers (Quad9, Cloudflare, Google, OpenDNS) in the namespace
+    #[arg(long)]
+    pub use_public_dns: bool,
+
     /// Keep at most so much of a packet; 0 is the default
     #[arg(short, long, value_name = "BYTES", default_value_t = nsntrace_ebpf::MAX_SNAPLEN)]
     pub snaplen: u32,

@@ -29,6 +29,8 @@ pub struct Config {
     pub filter: Option<String>,
     /// Name or id of the user to run the program as.
     pub user: Option<String>,
+    /// Whether the program uses public name servers in place of the host's.
+    pub use_public_dns: bool,
     /// Bytes to keep of a packet.
     pub snaplen: u32,
     /// Packets after which the capture ends.
@@ -113,6 +115,7 @@ impl Config {
             device: cli.device,
             filter: cli.filter.filter(|expression| !expression.trim().is_empty()),
             user: cli.user,
+            use_public_dns: cli.use_public_dns,
             snaplen: snaplen(cli.snaplen)?,
             count: cli.count.map(count).transpose()?,
             duration: cli.duration.map(duration).transpose()?,

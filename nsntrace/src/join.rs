@@ -7,19 +7,22 @@ use ipnet::IpNet;
 use crate::{
     check::Host,
     config::Config,
-    error::{Error, Result},
+    error::{Context, Error, Result},
     host::{
         Changes,
         cgroup_leaf::Leaf,
         change::Change,
         forwarding,
         link::{self, Names},
-        nat, resolver,
+        nat::{self, Rule},
+        resolver::{self, relay::Relay},
         route::{self, DEFAULT_MTU, Survey},
+        run_id::RunId,
     },
     namespace::{inside, netns::Netns, sysctls},
     signals::Signals,
     subnet::{self, Subnet},
+    sysctl,
     words::Voice,
 };
 
@@ -33,6 +36,17 @@ pub struct Joined {
     pub interface: String,
     /// The cgroup for who lives in it.
     pub leaf: Leaf,
+    /// The program's name look-ups.
+    pub lookups: Lookups,
+}
+
+/// How the program looks names up.
+#[derive(Debug, Default)]
+pub struct Lookups {
+    /// Its resolv.conf, where that is not the host's.
+    pub resolv_conf: Option<String>,
+    /// Answers it for the host's name servers, where it cannot ask them itself.
+    _relay: Option<Relay>,
 }
 
 /// Joins the namespace to the host: link, forwarding, routing, NAT, and a cgroup for who lives in it.
@@ -69,19 +83,20 @@ pub fn join(config: &Config, host: &Host, netns: &Netns, signals: &Signals) -> R
             voice.no_way_out(&device.name);
         }
     }
-    let rules = nat::plan(&names.outer, &subnet, id);
+    let mut rules = nat::plan(&names.outer, &subnet, id);
+    let lookups = look_up(config, netns, &names, &subnet, id, &mut rules)?;
     changes.make(Change::Nat { rules: rules.clone() }, || nat::insert(&rules))?;
     changes.make(Change::Cgroup { path: leaf.path().to_owned() }, || leaf.create())?;
 
     let interface =
         uplinks.first().or(survey.uplink6.as_ref()).map_or("any", |uplink| &uplink.name).to_owned();
-    Ok((changes, Joined { names, subnet, interface, leaf }))
+    Ok((changes, Joined { names, subnet, interface, leaf, lookups }))
 }
 
 /// Addresses that nothing on this host knows.
 fn free_subnet(survey: &Survey) -> Result<Subnet> {
     let mut taken = survey.taken.clone();
-    taken.extend(resolver::name_servers().into_iter().map(IpNet::from));
+    taken.extend(resolver::configuration().servers.iter().map(|server| IpNet::from(server.address)));
     subnet::free(&taken, |below| fastrand::u32(..below)).ok_or_else(|| {
         Error::told("no private IPv4 addresses are left for the namespace: the host's routes cover them all")
     })
@@ -100,4 +115,35 @@ fn forward(changes: &mut Changes, uplink: &str, voice: Voice) -> Result<()> {
     changes.make(change, || forwarding::switch_on(uplink))?;
     voice.forwarding(uplink);
     Ok(())
+}
+
+/// Readies a way to name servers. `rules` are extended by what it needs in the host.
+fn look_up(
+    config: &Config,
+    netns: &Netns,
+    names: &Names,
+    subnet: &Subnet,
+    id: RunId,
+    rules: &mut Vec<Rule>,
+) -> Result<Lookups> {
+    let configuration = resolver::configuration();
+    let mut relay = None;
+    let servers = if config.use_public_dns {
+        &resolver::PUBLIC[..]
+    } else if resolver::needs_relay(&configuration, subnet::has_family) {
+        let started = relay.insert(Relay::start(&names.outer, subnet)?);
+        rules.extend(nat::relayed(&names.outer, subnet.gateway, started.ports(), id));
+        &[subnet.gateway]
+    } else {
+        return Ok(Lookups::default());
+    };
+    // Nothing can be mounted over a name that is not there.
+    if !resolver::has_file() {
+        netns.run(|| {
+            sysctl::set(&format!("ipv4/conf/{}/route_localnet", names.inner), "1")
+                .context("set", "route_localnet")?;
+            nat::insert(&nat::in_place_of_loopback(servers[0], id))
+        })?;
+    }
+    Ok(Lookups { resolv_conf: Some(configuration.with_servers(servers)), _relay: relay })
 }

@@ -1,6 +1,9 @@
 //! What the program lives in: a network namespace that nobody else is in.
 
+pub mod covers;
 pub mod inside;
+pub mod keeper;
+mod mount_fd;
 pub mod mounts;
 pub mod netns;
 pub mod quiet;

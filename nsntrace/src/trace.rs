@@ -1,6 +1,6 @@
 //! The story of a trace.
 
-use std::{thread, time::Duration};
+use std::{sync::Arc, thread, time::Duration};
 
 use ipnet::IpNet;
 use nix::{net::if_::if_nametoindex, sys::prctl::set_child_subreaper};
@@ -18,7 +18,7 @@ use crate::{
     host::guardian::Guardian,
     join::{Joined, join},
     life::{Event, Life},
-    namespace::{netns::Netns, quiet},
+    namespace::{covers::Covers, keeper::Keeper, netns::Netns, quiet},
     output::{
         encoder::Encoder,
         section::{Interface, Section},
@@ -57,7 +57,7 @@ pub fn program(config: &Config) -> Result<u8> {
 
     let runtime =
         runtime::Builder::new_current_thread().enable_all().build().context("start", "an event loop")?;
-    let status = runtime.block_on(record(config, &host, files, limits, signals, &netns, &joined, loaded));
+    let status = runtime.block_on(record(config, &host, files, limits, signals, &netns, joined, loaded));
     for error in changes.undo() {
         say!("nsntrace: {error}");
     }
@@ -76,15 +76,16 @@ async fn record(
     limits: Limits,
     signals: Signals,
     netns: &Netns,
-    joined: &Joined,
+    joined: Joined,
     loaded: Loaded,
 ) -> Result<u8> {
     let voice = Voice::new(config.words);
-    let section = section(config, netns, joined)?;
+    let section = section(config, netns, &joined)?;
     let (capture, packets, log) = loaded.attach(netns.try_clone()?, &joined.names.inner)?;
     if let Some(signal) = signals.pending_end() {
         return Err(Error::Interrupted(signal as i32));
     }
+    let covers = Arc::new(Covers::prepare(joined.lookups.resolv_conf.as_deref())?);
     let program = config.program.to_string_lossy().into_owned();
     voice.starting(&program, &joined.interface, joined.subnet.inside);
     let pid = tracee::spawn(Start {
@@ -92,18 +93,20 @@ async fn record(
         arguments: &config.arguments,
         account: host.account.as_ref(),
         netns,
+        covers: covers.clone(),
         door: joined.leaf.door()?,
         dispositions: signals.dispositions(),
         limits,
         stdout_to_stderr: files.file().is_stdout(),
     })?;
+    let keeper = Keeper::new(covers, pid);
     let writer = Writer::new(files, Encoder::new(config.format, section));
     let drain = Drain::start(packets, writer, config.count.map(u64::from))?;
     let mut recording = Recording::new(capture, drain, config.ring_bytes, voice);
     let mut life = Life::new(program, pid, joined.leaf.clone(), signals.stream()?)?;
 
     let stoppable = Stoppable::begin()?;
-    let status = follow(config, &mut life, &mut recording, log).await?;
+    let status = follow(config, &mut life, &mut recording, &keeper, log).await?;
     drop(stoppable);
     quiet::wait(netns)?;
     tokio::select! {
@@ -118,6 +121,7 @@ async fn follow(
     config: &Config,
     life: &mut Life,
     recording: &mut Recording,
+    keeper: &Keeper,
     log: Option<KernelLog>,
 ) -> Result<u8> {
     let mut ticks = interval(COUNT_EVERY);
@@ -125,6 +129,7 @@ async fn follow(
     let counts = Voice::new(config.words).counts();
     let mut timer = std::pin::pin!(until(config.duration));
     let mut is_timed = config.duration.is_some();
+    let mut keeping = std::pin::pin!(keeper.keep());
     let mut messages = std::pin::pin!(pass_on(log));
     loop {
         tokio::select! {
@@ -138,6 +143,7 @@ async fn follow(
                 recording.stop()?;
             }
             _ = ticks.tick(), if counts => recording.count(),
+            () = &mut keeping => {}
             () = &mut messages => {}
         }
     }

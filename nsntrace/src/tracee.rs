@@ -10,6 +10,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::Arc,
 };
 
 use nix::{
@@ -23,7 +24,7 @@ use nix::{
 
 use crate::{
     error::{Context, Error, Result},
-    namespace::{mounts, netns::Netns},
+    namespace::{covers::Covers, mounts, netns::Netns},
     signals::Dispositions,
     user::Account,
 };
@@ -59,6 +60,8 @@ pub struct Start<'a> {
     pub account: Option<&'a Account>,
     /// Its network namespace.
     pub netns: &'a Netns,
+    /// What it sees in place of the host's files.
+    pub covers: Arc<Covers>,
     /// `cgroup.procs` of its cgroup.
     pub door: File,
     /// Its signals.
@@ -117,6 +120,7 @@ pub fn spawn(start: Start<'_>) -> Result<Pid> {
     let netns = start.netns.as_fd().try_clone_to_owned().context("hold", "the network namespace")?;
     let mut inside = Inside {
         netns,
+        covers: start.covers,
         door: start.door,
         account: start.account.cloned(),
         dispositions: start.dispositions,
@@ -133,6 +137,7 @@ pub fn spawn(start: Start<'_>) -> Result<Pid> {
 /// What is done in the child before the program.
 struct Inside {
     netns: OwnedFd,
+    covers: Arc<Covers>,
     door: File,
     account: Option<Account>,
     dispositions: Dispositions,
@@ -144,7 +149,7 @@ impl Inside {
     fn enter(&mut self) -> io::Result<()> {
         self.door.write_all(b"0")?;
         setns(&self.netns, CloneFlags::CLONE_NEWNET)?;
-        mounts::enter_own()?;
+        mounts::enter_own(&self.covers)?;
         self.limits.apply()?;
         self.dispositions.apply()?;
         if let Some(account) = &self.account {

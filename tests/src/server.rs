@@ -47,6 +47,16 @@ sink.bind((sys.argv[1], int(sys.argv[2])))
 signal.pause()
 ";
 
+/// It knows nothing of the machine that it runs on.
+const DNSMASQ: [&str; 6] = [
+    "--keep-in-foreground",
+    "--conf-file=/dev/null",
+    "--no-resolv",
+    "--no-hosts",
+    "--pid-file",
+    "--user=root",
+];
+
 impl Lab {
     /// Starts a web server on port 80.
     pub fn web(&self) -> Result<Web> {
@@ -70,13 +80,27 @@ impl Lab {
 
     /// Starts a name server that knows `www.example.test`, at the servers' address, and nothing else.
     pub fn name_server(&self) -> Result<Server> {
+        self.name_server_with(&[&format!("--listen-address={SERVER_ADDRESS}")])
+    }
+
+    /// The same, where these options of dnsmasq say.
+    pub fn name_server_with(&self, options: &[&str]) -> Result<Server> {
         let record = format!("--host-record=www.example.test,{SERVER_ADDRESS}");
-        let listen = format!("--listen-address={SERVER_ADDRESS}");
-        let fixed =
-            ["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--pid-file"];
-        let words =
-            [&["dnsmasq"], &fixed[..], &["--bind-interfaces", "--user=root", &listen, &record]].concat();
-        self.serve(53, &words)
+        self.serve(53, &[&["dnsmasq"], &DNSMASQ[..], &["--bind-interfaces", &record], options].concat())
+    }
+
+    /// Starts a dnsmasq with these options on the fake host, and waits until it listens on `address`.
+    pub fn host_name_server(&self, address: &str, options: &[&str]) -> Result<Server> {
+        let process = self.host([&["dnsmasq"], &DNSMASQ[..], options].concat())?.spawn()?;
+        self.wait_on_host(53, address).with_context(|| process.stderr().unwrap_or_default())?;
+        Ok(Server { process })
+    }
+
+    /// Starts a server written in Python on the fake host, and waits until it listens on this address and port.
+    pub fn host_python(&self, script: &str, address: &str, port: u16) -> Result<Server> {
+        let process = self.host(["python3", "-c", script, address, &port.to_string()])?.spawn()?;
+        self.wait_on_host(port, address).with_context(|| process.stderr().unwrap_or_default())?;
+        Ok(Server { process })
     }
 
     /// Starts an iperf3 server on its usual port.
@@ -88,6 +112,13 @@ impl Lab {
         let process = self.internet(words)?.spawn()?;
         self.wait_for_port(port).with_context(|| process.stderr().unwrap_or_default())?;
         Ok(Server { process })
+    }
+
+    fn wait_on_host(&self, port: u16, address: &str) -> Result<()> {
+        until(&format!("a server on {address} port {port}"), SOON, || {
+            let listening = self.host(["ss", "-Hlnu", &format!("sport = :{port}")])?.output()?;
+            Ok(listening.contains(&format!("{address}:{port} ")).then_some(()))
+        })
     }
 
     fn wait_for_port(&self, port: u16) -> Result<()> {

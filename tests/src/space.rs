@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process;
 use std::thread;
@@ -15,7 +16,7 @@ use nix::sched::{CloneFlags, unshare};
 pub struct Space {
     /// Its network namespace.
     pub net: OwnedFd,
-    /// Its mount namespace, in which /run and /etc/resolv.conf are its own.
+    /// Its mount namespace, in which /run and /etc are its own.
     pub mnt: OwnedFd,
 }
 
@@ -37,7 +38,8 @@ fn unshared(dir: &Path) -> Result<Space> {
     unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).context("cannot make namespaces")?;
     mount_at("/", None, MsFlags::MS_REC | MsFlags::MS_PRIVATE)?;
     own_sys(dir)?;
-    own_run(dir)?;
+    own_run()?;
+    own_etc(dir)?;
     plain_sysctls()?;
     let net = File::open("/proc/thread-self/ns/net")?.into();
     let mnt = File::open("/proc/thread-self/ns/mnt")?.into();
@@ -57,26 +59,30 @@ fn own_sys(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Gives the space an empty /run, and a resolv.conf that can be written without harm.
-fn own_run(dir: &Path) -> Result<()> {
-    const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// Gives the space an empty /run.
+fn own_run() -> Result<()> {
     mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
-        .context("cannot mount /run")?;
-    let text = "nameserver 203.0.113.7\n";
-    match fs::read_link(RESOLV_CONF) {
-        // systemd-resolved's way: the target is below /run, which is ours now.
-        Ok(link) if Path::new("/etc").join(&link).to_string_lossy().contains("/run/") => {
-            let target = Path::new("/etc").join(link);
-            fs::create_dir_all(target.parent().context("a link to a file in no folder")?)?;
-            fs::write(&target, text)?;
-            Ok(())
-        }
-        _ => {
-            let own = dir.join("resolv.conf");
-            fs::write(&own, text)?;
-            mount_at(RESOLV_CONF, Some(&own), MsFlags::MS_BIND)
+        .context("cannot mount /run")
+}
+
+/// Gives the space an /etc in which files can be made and replaced without harm. Links lead to the real files; only
+/// resolv.conf is the space's own.
+fn own_etc(dir: &Path) -> Result<()> {
+    let real = dir.join("etc");
+    fs::create_dir_all(&real)?;
+    mount(Some("/etc"), &real, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
+        .context("cannot mount /etc elsewhere")?;
+    mount(Some("tmpfs"), "/etc", Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
+        .context("cannot mount /etc")?;
+    for entry in fs::read_dir(&real)? {
+        let name = entry?.file_name();
+        if name != "resolv.conf" {
+            let path = real.join(&name);
+            // A link may be relative to /etc.
+            symlink(fs::read_link(&path).unwrap_or(path), Path::new("/etc").join(name))?;
         }
     }
+    fs::write("/etc/resolv.conf", "nameserver 203.0.113.7\n").context("cannot write resolv.conf")
 }
 
 /// IPv4's sysctls are inherited from the real host: begin with what a kernel begins with.

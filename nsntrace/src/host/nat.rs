@@ -3,12 +3,13 @@
 use std::{
     collections::BTreeMap,
     io::{self, Write},
+    net::IpAddr,
     process::{Command, Output, Stdio},
 };
 
 use serde::{Deserialize, Serialize};
 
-use super::{lifeline, run_id::RunId};
+use super::{lifeline, resolver::relay::Ports, run_id::RunId};
 use crate::{
     error::{Context, Error, Result},
     subnet::Subnet,
@@ -64,6 +65,30 @@ pub fn plan(link: &str, subnet: &Subnet, id: RunId) -> Vec<Rule> {
         ),
         Rule::new("filter", "FORWARD", &format!("-i {link}"), id, "ACCEPT"),
     ]
+}
+
+/// The rules of a run whose name look-ups are relayed: port 53 of the gateway is where the relay listens, and no firewall
+/// of the host keeps the program out.
+pub fn relayed(link: &str, gateway: IpAddr, ports: Ports, id: RunId) -> Vec<Rule> {
+    let rules = |(protocol, port)| {
+        let to_gateway = format!("-i {link} -d {gateway} -p {protocol} --dport");
+        let target = format!("DNAT --to-destination {gateway}:{port}");
+        [
+            Rule::new("nat", "PREROUTING", &format!("{to_gateway} 53"), id, &target),
+            Rule::new("filter", "INPUT", &format!("{to_gateway} {port}"), id, "ACCEPT"),
+        ]
+    };
+    [("udp", ports.udp), ("tcp", ports.tcp)].into_iter().flat_map(rules).collect()
+}
+
+/// The rules inside a namespace whose program has no resolv.conf: then its C library asks 127.0.0.1, and `server` is
+/// asked in place of that.
+pub fn in_place_of_loopback(server: IpAddr, id: RunId) -> Vec<Rule> {
+    let rule = |protocol| {
+        let matches = format!("-d 127.0.0.1 -p {protocol} --dport 53");
+        Rule::new("nat", "OUTPUT", &matches, id, &format!("DNAT --to-destination {server}:53"))
+    };
+    vec![rule("udp"), rule("tcp"), Rule::new("nat", "POSTROUTING", "-s 127.0.0.1 ! -o lo", id, "MASQUERADE")]
 }
 
 /// Whether there is an iptables to work with.

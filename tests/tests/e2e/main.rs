@@ -6,6 +6,7 @@ use anyhow::Result;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use nsntrace_tests::{Lab, why_no_lab};
 
+mod dns;
 mod filter;
 mod flood;
 mod iptables;
@@ -15,6 +16,7 @@ mod network;
 mod output;
 mod parallel;
 mod pcapng;
+mod resolv_conf;
 mod rotation;
 mod run_folder;
 mod setup_failure;
@@ -44,6 +46,8 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("pcapng", pcapng::CASES),
     ("rotation", rotation::CASES),
     ("network", network::CASES),
+    ("dns", dns::CASES),
+    ("resolv_conf", resolv_conf::CASES),
     ("tracee", tracee::CASES),
     ("signals", signals::CASES),
     ("terminal", terminal::CASES),

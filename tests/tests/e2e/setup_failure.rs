@@ -33,7 +33,8 @@ struct Calls {
 const ALL: Calls = Calls { names: &[], error: Errno::EPERM, files: &[""] };
 
 fn namespaces(_: &Lab) -> Result<()> {
-    each(Calls { names: &["unshare", "setns", "mount", "move_mount", "open_tree"], ..ALL })
+    let names = &["unshare", "setns", "mount", "fsopen", "fsconfig", "fsmount", "move_mount", "open_tree"];
+    each(Calls { names, ..ALL })
 }
 
 fn run_folder(_: &Lab) -> Result<()> {
@@ -46,7 +47,7 @@ fn files(_: &Lab) -> Result<()> {
 }
 
 fn netlink(_: &Lab) -> Result<()> {
-    each(Calls { names: &["socket", "bind", "sendto", "sendmsg"], ..ALL })
+    each(Calls { names: &["socket", "setsockopt", "bind", "sendto", "sendmsg"], ..ALL })
 }
 
 fn kernel_side(_: &Lab) -> Result<()> {
@@ -63,8 +64,17 @@ fn processes(_: &Lab) -> Result<()> {
 }
 
 fn descriptors(_: &Lab) -> Result<()> {
-    let names =
-        &["epoll_create1", "epoll_ctl", "eventfd2", "signalfd4", "timerfd_create", "pipe2", "dup", "dup3"];
+    let names = &[
+        "epoll_create1",
+        "epoll_ctl",
+        "eventfd2",
+        "signalfd4",
+        "timerfd_create",
+        "inotify_init1",
+        "pipe2",
+        "dup",
+        "dup3",
+    ];
     each(Calls { names, error: Errno::EMFILE, ..ALL })
 }
 
@@ -116,6 +126,8 @@ pub struct Attempt {
 impl Attempt {
     pub fn new() -> Result<Self> {
         let lab = Lab::new()?;
+        // A name server on a loopback address, so that there is a relay too.
+        lab.host(["sh", "-c", "echo nameserver 127.0.0.53 > /etc/resolv.conf"])?.output()?;
         Ok(Self { web: lab.web()?, before: lab.snapshot()?, lab })
     }
 

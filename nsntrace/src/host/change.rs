@@ -123,7 +123,7 @@ mod tests {
             r#"{"Routing":{"link":"nsgw1","table":254}}"#,
             r#"{"Cgroup":{"path":"/sys/fs/cgroup/system.slice"}}"#,
             r#"{"Cgroup":{"path":"nsntrace-1"}}"#,
-            r#"{"Nat":{"rules":[{"table":"filter","chain":"INPUT","spec":"-j DROP"}]}}"#,
+            r#"{"Nat":{"rules":[{"family":"V4","table":"filter","chain":"INPUT","spec":"-j DROP"}]}}"#,
         ] {
             assert_eq!(parse(&format!("{line}\n")), None, "{line}");
         }

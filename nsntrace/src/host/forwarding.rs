@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::nat::{self, Rule};
+use super::nat::{self, Family, Rule};
 use crate::{
     error::{Context, Result},
     sysctl,
@@ -58,7 +58,8 @@ pub fn switch_off(device: &str, on_a_router: bool) -> Result<()> {
 
 /// One rule for all runs: every link of ours passes, so that no run's rule stands in an older run's way.
 fn guard(device: &str) -> Rule {
-    Rule::new("filter", "FORWARD", &format!("-i {device} ! -o {}+", super::link::OUTER), "guard", "DROP")
+    let matches = format!("-i {device} ! -o {}+", super::link::OUTER);
+    Rule::new(Family::V4, "filter", "FORWARD", &matches, "guard", "DROP")
 }
 
 fn read(setting: &str) -> Result<bool> {

@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     io::{self, Write},
+    net::IpAddr,
+    panic::resume_unwind,
     process::{Command, Output, Stdio},
+    thread,
 };
 
 use serde::{Deserialize, Serialize};
@@ -20,9 +23,33 @@ const COMMENT: &str = "nsntrace:";
 /// What `iptables -C` returns for a rule, chain or table that is not there; all else that goes wrong has other numbers.
 const NOT_THERE: i32 = 1;
 
+/// Which of the two packet filters a rule belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Family {
+    /// IPv4, by iptables.
+    V4,
+    /// IPv6, by ip6tables.
+    V6,
+}
+
+impl Family {
+    /// The family of an address.
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+
+    fn tool(self) -> &'static str {
+        match self {
+            Self::V4 => "iptables",
+            Self::V6 => "ip6tables",
+        }
+    }
+}
+
 /// One rule of the packet filter, as iptables takes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
+    family: Family,
     table: String,
     chain: String,
     spec: String,
@@ -32,6 +59,7 @@ impl Rule {
     /// A rule whose comment names `owner`. No word of it may hold a space or an apostrophe: the crate that carries
     /// rules to iptables splits at them.
     pub(super) fn new(
+        family: Family,
         table: &str,
         chain: &str,
         matches: &str,
@@ -39,7 +67,7 @@ impl Rule {
         target: &str,
     ) -> Self {
         let spec = format!("{matches} -m comment --comment {COMMENT}{owner} -j {target}");
-        Self { table: table.into(), chain: chain.into(), spec }
+        Self { family, table: table.into(), chain: chain.into(), spec }
     }
 
     /// Whether it is a rule that a run makes.
@@ -48,21 +76,18 @@ impl Rule {
     }
 }
 
-/// The rules of one run.
+/// The rules of one run for one of its subnets.
 pub fn plan(link: &str, subnet: &Subnet, id: RunId) -> Vec<Rule> {
     let inside = subnet.inside;
+    let rule = |table, chain, matches: &str, target| {
+        Rule::new(Family::of(inside), table, chain, matches, id, target)
+    };
     vec![
-        Rule::new("nat", "POSTROUTING", &format!("-s {inside} ! -o {link}"), id, "MASQUERADE"),
+        rule("nat", "POSTROUTING", &format!("-s {inside} ! -o {link}"), "MASQUERADE"),
         // The last of a chain comes first: of what is sent to the program answers pass, and only answers.
-        Rule::new("filter", "FORWARD", &format!("-o {link}"), id, "DROP"),
-        Rule::new(
-            "filter",
-            "FORWARD",
-            &format!("-o {link} -m conntrack --ctstate RELATED,ESTABLISHED"),
-            id,
-            "ACCEPT",
-        ),
-        Rule::new("filter", "FORWARD", &format!("-i {link}"), id, "ACCEPT"),
+        rule("filter", "FORWARD", &format!("-o {link}"), "DROP"),
+        rule("filter", "FORWARD", &format!("-o {link} -m conntrack --ctstate RELATED,ESTABLISHED"), "ACCEPT"),
+        rule("filter", "FORWARD", &format!("-i {link}"), "ACCEPT"),
     ]
 }
 
@@ -71,7 +96,7 @@ pub fn plan(link: &str, subnet: &Subnet, id: RunId) -> Vec<Rule> {
 /// # Errors
 /// Names the package where there is none.
 pub fn check() -> Result<()> {
-    tool().map(|_| ())
+    tool(Family::V4).map(|_| ())
 }
 
 /// Inserts the rules at the top of their chains, above what a firewall drops: one after the other, so the last comes
@@ -80,9 +105,11 @@ pub fn check() -> Result<()> {
 /// # Errors
 /// What iptables says.
 pub fn insert(rules: &[Rule]) -> Result<()> {
-    let commands =
-        rules.iter().map(|rule| (rule.table.as_str(), format!("-I {} 1 {}", rule.chain, rule.spec)));
-    transaction(commands).context("insert rules into", "the packet filter")
+    each_family(rules, |family, rules| {
+        let commands =
+            rules.iter().map(|rule| (rule.table.as_str(), format!("-I {} 1 {}", rule.chain, rule.spec)));
+        transaction(family, commands).context("insert rules into", "the packet filter")
+    })
 }
 
 /// Removes the rules that are there.
@@ -90,17 +117,35 @@ pub fn insert(rules: &[Rule]) -> Result<()> {
 /// # Errors
 /// What iptables says of the last rule that it could not remove; the others are gone.
 pub fn remove(rules: &[Rule]) -> Result<()> {
-    let commands = rules.iter().map(|rule| (rule.table.as_str(), format!("-D {} {}", rule.chain, rule.spec)));
-    if transaction(commands).is_ok() {
-        return Ok(());
+    each_family(rules, |family, rules| {
+        let commands =
+            rules.iter().map(|rule| (rule.table.as_str(), format!("-D {} {}", rule.chain, rule.spec)));
+        if transaction(family, commands).is_ok() {
+            return Ok(());
+        }
+        // One of them may be gone already, and a transaction is all or nothing.
+        let iptables = tool(family)?;
+        rules.iter().rev().map(|rule| remove_one(&iptables, rule)).fold(Ok(()), Result::and)
+    })
+}
+
+/// Does `work` for the rules of each family, for both at the same time: most of it is waiting for the kernel.
+fn each_family(rules: &[Rule], work: impl Fn(Family, &[&Rule]) -> Result<()> + Sync) -> Result<()> {
+    let of = |family| rules.iter().filter(|rule| rule.family == family).collect::<Vec<_>>();
+    let (v4, v6) = (of(Family::V4), of(Family::V6));
+    if v6.is_empty() {
+        return work(Family::V4, &v4);
     }
-    // One of them may be gone already, and a transaction is all or nothing.
-    let iptables = tool()?;
-    rules.iter().rev().map(|rule| remove_one(&iptables, rule)).fold(Ok(()), Result::and)
+    thread::scope(|scope| {
+        let other =
+            thread::Builder::new().spawn_scoped(scope, || work(Family::V6, &v6)).context("start", "a thread");
+        let own = if v4.is_empty() { Ok(()) } else { work(Family::V4, &v4) };
+        own.and(other?.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    })
 }
 
 /// Does it all in one process: a process for each rule takes ten times as long.
-fn transaction<'a>(commands: impl Iterator<Item = (&'a str, String)>) -> Result<(), String> {
+fn transaction<'a>(family: Family, commands: impl Iterator<Item = (&'a str, String)>) -> Result<(), String> {
     let mut tables: BTreeMap<&str, String> = BTreeMap::new();
     for (table, command) in commands {
         let commands = tables.entry(table).or_default();
@@ -109,12 +154,13 @@ fn transaction<'a>(commands: impl Iterator<Item = (&'a str, String)>) -> Result<
     }
     let text: String =
         tables.iter().map(|(table, commands)| format!("*{table}\n{commands}COMMIT\n")).collect();
-    let output = restore(&text).map_err(|error| format!("iptables-restore cannot be run: {error}"))?;
+    let restore = format!("{}-restore", family.tool());
+    let output = run(&restore, &text).map_err(|error| format!("{restore} cannot be run: {error}"))?;
     if output.status.success() { Ok(()) } else { Err(lines(&String::from_utf8_lossy(&output.stderr))) }
 }
 
-fn restore(text: &str) -> io::Result<Output> {
-    let mut restore = Command::new("iptables-restore");
+fn run(restore: &str, text: &str) -> io::Result<Output> {
+    let mut restore = Command::new(restore);
     restore.args(["--noflush", "--wait"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     lifeline::accompany(&mut restore);
     let mut child = restore.spawn()?;
@@ -135,10 +181,11 @@ fn remove_one(iptables: &iptables::IPTables, rule: &Rule) -> Result<()> {
         .context("remove a rule from", format_args!("chain {} of table {}", rule.chain, rule.table))
 }
 
-fn tool() -> Result<iptables::IPTables> {
-    iptables::new(false).map_err(|error| {
+fn tool(family: Family) -> Result<iptables::IPTables> {
+    iptables::new(family == Family::V6).map_err(|error| {
         Error::told(format!(
-            "iptables is needed and cannot be run ({}): install the package iptables",
+            "{} is needed and cannot be run ({}): install the package iptables",
+            family.tool(),
             one_line(error)
         ))
     })

@@ -1,8 +1,11 @@
 //! The namespace joined to the host: a link, a way out, and nothing of the host that is not undone.
 
+mod ipv6;
+
 use std::os::fd::AsFd;
 
 use ipnet::IpNet;
+use rtnetlink::packet_route::AddressFamily;
 
 use crate::{
     check::Host,
@@ -38,16 +41,19 @@ pub struct Joined {
 /// Joins the namespace to the host: link, forwarding, routing, NAT, and a cgroup for who lives in it.
 ///
 /// # Errors
-/// Where one of it fails; what was changed is undone then.
+/// Where one of it fails; what was changed is undone then. Where only IPv6 cannot be had, that is said.
 pub fn join(config: &Config, host: &Host, netns: &Netns, signals: &Signals) -> Result<(Changes, Joined)> {
     let voice = Voice::new(config.words);
     let (mut changes, lock) = Changes::begin(|| signals.pending_end())?;
     let id = changes.id();
-    let survey = route::survey()?;
+    let mut survey = route::survey()?;
+    survey.taken.extend(resolver::name_servers().into_iter().map(IpNet::from));
     let subnet = free_subnet(&survey)?;
     let names = Names::of_this_process();
     let uplinks = host.device.as_ref().map_or(&survey.uplinks[..], std::slice::from_ref);
-    let mtu = uplinks.first().map_or(DEFAULT_MTU, |uplink| uplink.mtu);
+    let way_out = uplinks.first().or(survey.uplinks6.first());
+    let mtu = way_out.map_or(DEFAULT_MTU, |uplink| uplink.mtu);
+    let only_by = host.device.as_ref().map(|device| (device, route::FIRST_TABLE + std::process::id()));
     let leaf = Leaf::of(id, &host.cgroup);
 
     changes.make(Change::Link { name: names.outer.clone() }, || {
@@ -59,30 +65,38 @@ pub fn join(config: &Config, host: &Host, netns: &Netns, signals: &Signals) -> R
     for uplink in uplinks {
         forward(&mut changes, &uplink.name, voice)?;
     }
+    let mut leads_out = true;
+    if let Some((device, table)) = only_by {
+        let change = Change::Routing { link: names.outer.clone(), table };
+        leads_out = changes
+            .make(change, || route::only_by(AddressFamily::Inet, &device.name, &names.outer, table))?;
+    }
+    let wanted = ipv6::Wanted { only_by, uplinks: &survey.uplinks6, taken: &survey.taken, mtu };
+    let mut ipv6 = ipv6::join(&mut changes, netns, &names, &wanted, voice);
     drop(lock);
 
-    if let Some(device) = &host.device {
-        let table = route::FIRST_TABLE + std::process::id();
-        let change = Change::Routing { link: names.outer.clone(), table };
-        let leads_out = changes.make(change, || route::only_by(&device.name, &names.outer, table))?;
-        if !leads_out {
-            voice.no_way_out(&device.name);
-        }
+    let plan = |subnet| nat::plan(&names.outer, subnet, id);
+    let rules =
+        [Some(subnet), ipv6.map(|ipv6| ipv6.subnet)].iter().flatten().flat_map(plan).collect::<Vec<_>>();
+    let (inserted, inserted6) =
+        changes.make(Change::Nat { rules: rules.clone() }, || Ok(nat::insert(&rules)))?;
+    inserted?;
+    if let Err(error) = inserted6 {
+        ipv6::do_without(netns, &names, &error, voice);
+        ipv6 = None;
     }
-    let rules = nat::plan(&names.outer, &subnet, id);
-    changes.make(Change::Nat { rules: rules.clone() }, || nat::insert(&rules))?;
     changes.make(Change::Cgroup { path: leaf.path().to_owned() }, || leaf.create())?;
 
-    let interface =
-        uplinks.first().or(survey.uplink6.as_ref()).map_or("any", |uplink| &uplink.name).to_owned();
+    if let Some((device, _)) = only_by.filter(|_| !leads_out && !ipv6.is_some_and(|ipv6| ipv6.leads_out)) {
+        voice.no_way_out(&device.name);
+    }
+    let interface = way_out.map_or("any", |uplink| &uplink.name).to_owned();
     Ok((changes, Joined { names, subnet, interface, leaf }))
 }
 
 /// Addresses that nothing on this host knows.
 fn free_subnet(survey: &Survey) -> Result<Subnet> {
-    let mut taken = survey.taken.clone();
-    taken.extend(resolver::name_servers().into_iter().map(IpNet::from));
-    subnet::free(&taken, |below| fastrand::u32(..below)).ok_or_else(|| {
+    subnet::free(&survey.taken, |below| fastrand::u32(..below)).ok_or_else(|| {
         Error::told("no private IPv4 addresses are left for the namespace: the host's routes cover them all")
     })
 }
@@ -90,14 +104,10 @@ fn free_subnet(survey: &Survey) -> Result<Subnet> {
 /// Lets the host forward what comes in at an uplink, if it does not.
 fn forward(changes: &mut Changes, uplink: &str, voice: Voice) -> Result<()> {
     let change = Change::Forwarding { device: uplink.to_owned(), on_a_router: forwarding::is_router()? };
-    // Another run has switched it on: it must stay on until the last of us has ended.
-    if let Some(same) = changes.others()?.into_iter().flatten().find(|other| other.is_shared_with(&change)) {
-        return changes.make(same, || Ok(()));
-    }
-    if forwarding::is_on(uplink)? {
+    if changes.share(&change)? || forwarding::is_on(uplink)? {
         return Ok(());
     }
     changes.make(change, || forwarding::switch_on(uplink))?;
-    voice.forwarding(uplink);
+    voice.forwarding(format_args!("IPv4 forwarding on {uplink}"));
     Ok(())
 }

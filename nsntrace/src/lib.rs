@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod error;
 pub mod host;
+pub mod ipv6;
 pub mod join;
 pub mod life;
 pub mod namespace;

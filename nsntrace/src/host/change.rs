@@ -31,12 +31,24 @@ pub enum Change {
         /// Whether the host forwarded in general then.
         on_a_router: bool,
     },
+    /// IPv6 forwarding forced on a device, with the rule that guards it. Shared, as [`Change::Forwarding`] is.
+    ForceForwarding {
+        /// The device.
+        device: String,
+    },
+    /// IPv6 forwarding of the whole host, switched on from off, with the rule that guards it. Shared.
+    Forwarding6 {
+        /// Devices that take what routers announce, and went on to.
+        takes_routers: Vec<String>,
+        /// Devices whose own switch was on before.
+        forwarding: Vec<String>,
+    },
     /// Rules of this run in the packet filter.
     Nat {
         /// In the order in which they are inserted.
         rules: Vec<Rule>,
     },
-    /// A policy rule for what comes in at `link`, and the routing table that it names.
+    /// Policy rules for what comes in at `link`, in IPv4 and IPv6, and the routing table that they name.
     Routing {
         /// Name of the link's end in the host.
         link: String,
@@ -69,13 +81,15 @@ impl Change {
 
     /// Whether other runs may have recorded the same change, which is made once.
     pub fn is_shared(&self) -> bool {
-        matches!(self, Self::Forwarding { .. })
+        matches!(self, Self::Forwarding { .. } | Self::ForceForwarding { .. } | Self::Forwarding6 { .. })
     }
 
     /// Whether the two are one change, recorded by two runs.
     pub fn is_shared_with(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Forwarding { device, .. }, Self::Forwarding { device: other, .. }) => device == other,
+            (Self::ForceForwarding { device }, Self::ForceForwarding { device: other }) => device == other,
+            (Self::Forwarding6 { .. }, Self::Forwarding6 { .. }) => true,
             _ => false,
         }
     }
@@ -85,7 +99,10 @@ impl Change {
         match self {
             Self::Origin { .. } => true,
             Self::Link { name } => name.starts_with(link::OUTER),
-            Self::Forwarding { device, .. } => is_device(device),
+            Self::Forwarding { device, .. } | Self::ForceForwarding { device } => is_device(device),
+            Self::Forwarding6 { takes_routers, forwarding } => {
+                takes_routers.iter().chain(forwarding).all(|device| is_device(device))
+            }
             Self::Nat { rules } => rules.iter().all(Rule::is_ours),
             Self::Routing { link, table } => link.starts_with(link::OUTER) && *table >= route::FIRST_TABLE,
             Self::Cgroup { path } => {
@@ -120,6 +137,8 @@ mod tests {
         for line in [
             r#"{"Link":{"name":"eth0"}}"#,
             r#"{"Forwarding":{"device":"../../../kernel","on_a_router":false}}"#,
+            r#"{"ForceForwarding":{"device":".."}}"#,
+            r#"{"Forwarding6":{"takes_routers":["eth0","../../ipv4"],"forwarding":[]}}"#,
             r#"{"Routing":{"link":"nsgw1","table":254}}"#,
             r#"{"Cgroup":{"path":"/sys/fs/cgroup/system.slice"}}"#,
             r#"{"Cgroup":{"path":"nsntrace-1"}}"#,

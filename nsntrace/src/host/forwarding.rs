@@ -38,7 +38,8 @@ pub fn allow(link: &str) -> Result<()> {
 /// # Errors
 /// Where rule or setting cannot be had.
 pub fn switch_on(device: &str) -> Result<()> {
-    nat::insert(&[guard(device)])?;
+    let (guarded, _) = nat::insert(&[guard(device)]);
+    guarded?;
     set(device, true)
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     io::{self, Write},
     net::IpAddr,
     panic::resume_unwind,
@@ -38,11 +39,21 @@ impl Family {
         if address.is_ipv4() { Self::V4 } else { Self::V6 }
     }
 
+    /// The tool for its rules.
     fn tool(self) -> &'static str {
         match self {
             Self::V4 => "iptables",
             Self::V6 => "ip6tables",
         }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
     }
 }
 
@@ -63,7 +74,7 @@ impl Rule {
         table: &str,
         chain: &str,
         matches: &str,
-        owner: impl std::fmt::Display,
+        owner: impl fmt::Display,
         target: &str,
     ) -> Self {
         let spec = format!("{matches} -m comment --comment {COMMENT}{owner} -j {target}");
@@ -100,15 +111,14 @@ pub fn check() -> Result<()> {
 }
 
 /// Inserts the rules at the top of their chains, above what a firewall drops: one after the other, so the last comes
-/// first. All the rules of a table, or none.
-///
-/// # Errors
-/// What iptables says.
-pub fn insert(rules: &[Rule]) -> Result<()> {
+/// first. All the rules of a table, or none. Returns what became of those for IPv4, and of those for IPv6: the error is
+/// what iptables says.
+pub fn insert(rules: &[Rule]) -> (Result<()>, Result<()>) {
     each_family(rules, |family, rules| {
         let commands =
             rules.iter().map(|rule| (rule.table.as_str(), format!("-I {} 1 {}", rule.chain, rule.spec)));
-        transaction(family, commands).context("insert rules into", "the packet filter")
+        transaction(family, commands)
+            .context("insert rules into", format_args!("the packet filter of {family}"))
     })
 }
 
@@ -117,7 +127,7 @@ pub fn insert(rules: &[Rule]) -> Result<()> {
 /// # Errors
 /// What iptables says of the last rule that it could not remove; the others are gone.
 pub fn remove(rules: &[Rule]) -> Result<()> {
-    each_family(rules, |family, rules| {
+    let (v4, v6) = each_family(rules, |family, rules| {
         let commands =
             rules.iter().map(|rule| (rule.table.as_str(), format!("-D {} {}", rule.chain, rule.spec)));
         if transaction(family, commands).is_ok() {
@@ -126,21 +136,26 @@ pub fn remove(rules: &[Rule]) -> Result<()> {
         // One of them may be gone already, and a transaction is all or nothing.
         let iptables = tool(family)?;
         rules.iter().rev().map(|rule| remove_one(&iptables, rule)).fold(Ok(()), Result::and)
-    })
+    });
+    v4.and(v6)
 }
 
 /// Does `work` for the rules of each family, for both at the same time: most of it is waiting for the kernel.
-fn each_family(rules: &[Rule], work: impl Fn(Family, &[&Rule]) -> Result<()> + Sync) -> Result<()> {
+fn each_family(
+    rules: &[Rule],
+    work: impl Fn(Family, &[&Rule]) -> Result<()> + Sync,
+) -> (Result<()>, Result<()>) {
     let of = |family| rules.iter().filter(|rule| rule.family == family).collect::<Vec<_>>();
     let (v4, v6) = (of(Family::V4), of(Family::V6));
-    if v6.is_empty() {
-        return work(Family::V4, &v4);
+    let work = |family, rules: &[&Rule]| if rules.is_empty() { Ok(()) } else { work(family, rules) };
+    if v4.is_empty() || v6.is_empty() {
+        return (work(Family::V4, &v4), work(Family::V6, &v6));
     }
     thread::scope(|scope| {
-        let other =
-            thread::Builder::new().spawn_scoped(scope, || work(Family::V6, &v6)).context("start", "a thread");
-        let own = if v4.is_empty() { Ok(()) } else { work(Family::V4, &v4) };
-        own.and(other?.join().unwrap_or_else(|panic| resume_unwind(panic)))
+        let other = thread::Builder::new().spawn_scoped(scope, || work(Family::V6, &v6));
+        let own = work(Family::V4, &v4);
+        let other = other.context("start", "a thread");
+        (own, other.and_then(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))))
     })
 }
 

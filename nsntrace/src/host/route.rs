@@ -3,19 +3,19 @@
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use rtnetlink::{
-    Handle, RouteMessageBuilder,
+    Handle, IpVersion, RouteMessageBuilder,
     packet_route::{
         AddressFamily,
         address::AddressAttribute,
         link::LinkFlags,
         route::{
             RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHopFlags,
-            RouteScope, RouteType,
+            RouteProtocol, RouteScope, RouteType,
         },
-        rule::{RuleAttribute, RuleMessage},
+        rule::{RuleAction, RuleAttribute, RuleMessage},
     },
 };
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 use crate::{
     error::{Context, Result},
@@ -35,8 +35,8 @@ pub struct Survey {
     pub taken: Vec<IpNet>,
     /// Devices of IPv4 default routes, the preferred one first.
     pub uplinks: Vec<Device>,
-    /// The device of the preferred IPv6 default route.
-    pub uplink6: Option<Device>,
+    /// The same for IPv6.
+    pub uplinks6: Vec<Device>,
 }
 
 /// A network device.
@@ -61,8 +61,8 @@ pub fn survey() -> Result<Survey> {
         let mut taken = addresses(handle).await?;
         taken.extend(routes.iter().filter_map(destination));
         let uplinks = default_devices(handle, &routes, AddressFamily::Inet).await?;
-        let uplink6 = default_devices(handle, &routes, AddressFamily::Inet6).await?.into_iter().next();
-        Ok(Survey { taken, uplinks, uplink6 })
+        let uplinks6 = default_devices(handle, &routes, AddressFamily::Inet6).await?;
+        Ok(Survey { taken, uplinks, uplinks6 })
     })
 }
 
@@ -80,31 +80,46 @@ pub fn device(name: &str) -> Result<Device> {
 /// Ethernet's MTU, for a host without an uplink.
 pub const DEFAULT_MTU: u32 = 1500;
 
-/// Sends what comes in at `link` out by `device` and by no other: a copy of the device's routes in a table of its own,
-/// and an end to the look-up, so that nothing takes another way while the device is down. Returns whether that leads beyond the device's own networks.
+/// Whether the device has a route in IPv6 that leads beyond its own link.
+///
+/// # Errors
+/// Where netlink does not answer.
+pub fn has_ipv6(device: &str) -> Result<bool> {
+    netlink::with(async |handle: &Handle| {
+        let index = netlink::link(handle, device).await?.header.index;
+        let routes = dump(handle, AddressFamily::Inet6).await?;
+        Ok(routes.into_iter().filter_map(|route| by_device(route, index)).any(|route| is_wide(&route)))
+    })
+}
+
+/// Sends what comes in at `link` out by `device` and by no other: a copy of the device's routes of that family in a
+/// table of its own, and an end to the look-up, so that nothing takes another way while the device is down. Returns
+/// whether that leads beyond the device's own networks.
 ///
 /// # Errors
 /// Where a route or the rule is refused.
-pub fn only_by(device: &str, link: &str, table: u32) -> Result<bool> {
+pub fn only_by(family: AddressFamily, device: &str, link: &str, table: u32) -> Result<bool> {
     netlink::with(async |handle: &Handle| {
         let found = netlink::link(handle, device).await?;
         let index = found.header.index;
-        let routes = dump(handle, AddressFamily::Inet).await?;
+        let routes = dump(handle, family).await?;
         let mut own: Vec<_> = routes.into_iter().filter_map(|route| by_device(route, index)).collect();
         // Routes to neighbours come first: a gateway must be reachable when its route is added.
-        own.sort_by_key(|route| std::cmp::Reverse(u8::from(route.header.scope)));
+        own.sort_by_key(|route| (std::cmp::Reverse(u8::from(route.header.scope)), has_gateway(route)));
         let has_default = own.iter().any(|route| route.header.destination_prefix_length == 0);
+        // A device without neighbours takes whatever is sent to it; in IPv6 each has routes, to its own link.
+        let no_neighbours = found.header.flags.intersects(LinkFlags::Pointopoint | LinkFlags::Noarp)
+            && (family == AddressFamily::Inet || own.iter().any(is_wide));
         for route in own {
             add(handle, moved(route, table), device).await?;
         }
-        // A device without neighbours takes whatever is sent to it.
-        let no_neighbours = found.header.flags.intersects(LinkFlags::Pointopoint | LinkFlags::Noarp);
         if !has_default && no_neighbours {
-            add(handle, default_by(index, table), device).await?;
+            add(handle, default_by(family, index, table), device).await?;
         }
-        add(handle, unreachable(table), device).await?;
-        let rule = handle.rule().add().v4().input_interface(link).table_id(table).priority(RULE_PRIORITY);
-        rule.action(rtnetlink::packet_route::rule::RuleAction::ToTable)
+        add(handle, unreachable(family, table), device).await?;
+        let mut rule = handle.rule().add().input_interface(link).table_id(table).priority(RULE_PRIORITY);
+        rule.message_mut().header.family = family;
+        rule.action(RuleAction::ToTable)
             .execute()
             .await
             .context("add", format_args!("a routing rule for {link}"))?;
@@ -112,23 +127,29 @@ pub fn only_by(device: &str, link: &str, table: u32) -> Result<bool> {
     })
 }
 
-/// Undoes [`only_by`].
+/// Undoes [`only_by`], for both families.
 ///
 /// # Errors
 /// Where the kernel refuses to delete rule or route.
 pub fn remove(link: &str, table: u32) -> Result<()> {
     netlink::with(async |handle: &Handle| {
-        let mut rules = handle.rule().get(rtnetlink::IpVersion::V4).execute();
-        while let Some(rule) = rules.try_next().await.context("read", "the routing rules")? {
-            if is_ours(&rule, link, table) {
+        for (version, family) in [(IpVersion::V4, AddressFamily::Inet), (IpVersion::V6, AddressFamily::Inet6)]
+        {
+            let rules: Result<Vec<_>, _> = handle.rule().get(version).execute().try_collect().await;
+            let rules = match rules.context("read", "the routing rules") {
+                // The kernel has no such family.
+                Err(error) if error.errno() == Some(libc::EAFNOSUPPORT) => continue,
+                rules => rules?,
+            };
+            for rule in rules.into_iter().filter(|rule| is_ours(rule, link, table)) {
                 let deleted = handle.rule().del(rule).execute().await;
                 gone_is_fine(deleted.context("delete", format_args!("the routing rule for {link}")))?;
             }
-        }
-        for route in dump(handle, AddressFamily::Inet).await? {
-            if table_of(&route) == table {
-                let deleted = handle.route().del(route).execute().await;
-                gone_is_fine(deleted.context("delete", format_args!("a route of table {table}")))?;
+            for route in dump(handle, family).await? {
+                if table_of(&route) == table {
+                    let deleted = handle.route().del(route).execute().await;
+                    gone_is_fine(deleted.context("delete", format_args!("a route of table {table}")))?;
+                }
             }
         }
         Ok(())
@@ -286,6 +307,8 @@ fn table_of(route: &RouteMessage) -> u32 {
 
 /// The same route in another table, without what only the kernel says of it.
 fn moved(mut route: RouteMessage, table: u32) -> RouteMessage {
+    // What a router has announced is forgotten in its time; the copy is ours.
+    route.header.protocol = RouteProtocol::Static;
     // A next hop object says the same as gateway and device do, and the kernel takes one of the two.
     let told = |attribute: &RouteAttribute| {
         matches!(attribute, RouteAttribute::Table(_) | RouteAttribute::CacheInfo(_) | RouteAttribute::NhId(_))
@@ -297,18 +320,36 @@ fn moved(mut route: RouteMessage, table: u32) -> RouteMessage {
     route
 }
 
-fn default_by(index: u32, table: u32) -> RouteMessage {
-    RouteMessageBuilder::<Ipv4Addr>::new()
+fn default_by(family: AddressFamily, index: u32, table: u32) -> RouteMessage {
+    let mut route = RouteMessageBuilder::<IpAddr>::new()
         .output_interface(index)
         .scope(RouteScope::Link)
         .table_id(table)
-        .build()
+        .build();
+    route.header.address_family = family;
+    route
 }
 
-fn unreachable(table: u32) -> RouteMessage {
-    RouteMessageBuilder::<Ipv4Addr>::new()
+fn unreachable(family: AddressFamily, table: u32) -> RouteMessage {
+    let mut route = RouteMessageBuilder::<IpAddr>::new()
         .kind(RouteType::Unreachable)
         .table_id(table)
         .priority(u32::MAX)
-        .build()
+        .build();
+    route.header.address_family = family;
+    route
+}
+
+fn has_gateway(route: &RouteMessage) -> bool {
+    route.attributes.iter().any(|attribute| matches!(attribute, RouteAttribute::Gateway(_)))
+}
+
+/// Whether it leads beyond what is on the device's own link anyway.
+fn is_wide(route: &RouteMessage) -> bool {
+    match destination(route) {
+        Some(IpNet::V6(net)) => {
+            !net.addr().is_unicast_link_local() && !net.addr().is_multicast() && !net.addr().is_loopback()
+        }
+        _ => true,
+    }
 }

@@ -3,7 +3,7 @@
 use super::{
     cgroup_leaf,
     change::Change,
-    forwarding,
+    forwarding, forwarding6,
     journal::{Journal, Lock, RunDir},
     link, nat, route,
     run_id::RunId,
@@ -65,12 +65,23 @@ fn undo_own(tag: &str, change: &Change) -> Result<()> {
         Change::Nat { rules } => nat::remove(rules),
         Change::Routing { link, table } => route::remove(link, *table),
         Change::Cgroup { path } => cgroup_leaf::remove(path),
-        Change::Origin { .. } | Change::Forwarding { .. } => Ok(()),
+        Change::Origin { .. }
+        | Change::Forwarding { .. }
+        | Change::ForceForwarding { .. }
+        | Change::Forwarding6 { .. } => Ok(()),
     }
 }
 
 fn undo_shared(dir: &RunDir, own: RunId, change: &Change) -> Result<()> {
-    let Change::Forwarding { device, on_a_router } = change else { return Ok(()) };
-    let is_used = dir.alive_besides(own)?.iter().flatten().any(|other| other.is_shared_with(change));
-    if is_used { Ok(()) } else { forwarding::switch_off(device, *on_a_router) }
+    if dir.alive_besides(own)?.iter().flatten().any(|other| other.is_shared_with(change)) {
+        return Ok(());
+    }
+    match change {
+        Change::Forwarding { device, on_a_router } => forwarding::switch_off(device, *on_a_router),
+        Change::ForceForwarding { device } => forwarding6::let_be(device),
+        Change::Forwarding6 { takes_routers, forwarding } => {
+            forwarding6::switch_off(takes_routers, forwarding)
+        }
+        _ => Ok(()),
+    }
 }

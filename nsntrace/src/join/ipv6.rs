@@ -1,0 +1,120 @@
+//! IPv6 for the namespace: all of it or none, and to have none is no obstacle to a trace.
+
+use ipnet::IpNet;
+use rtnetlink::packet_route::AddressFamily;
+
+use crate::{
+    error::{Error, Result},
+    host::{
+        Changes,
+        change::Change,
+        forwarding6,
+        link::Names,
+        route::{self, Device},
+    },
+    ipv6::{self, End},
+    namespace::{inside, netns::Netns},
+    subnet::{self, Subnet},
+    words::Voice,
+};
+
+/// What is to be had of IPv6.
+pub struct Wanted<'a> {
+    /// The device of `-d`, and the table of what leads out by it.
+    pub only_by: Option<(&'a Device, u32)>,
+    /// Devices of default routes, the preferred one first.
+    pub uplinks: &'a [Device],
+    /// What must not be used as an address.
+    pub taken: &'a [IpNet],
+    /// The links' MTU, in bytes.
+    pub mtu: u32,
+}
+
+/// What there is of IPv6.
+#[derive(Clone, Copy)]
+pub struct Ipv6 {
+    /// The link's addresses.
+    pub subnet: Subnet,
+    /// Whether the device of `-d` leads beyond its own networks.
+    pub leads_out: bool,
+}
+
+/// Gives the link IPv6: addresses, forwarding, and the way out of `-d`; the rules are left to be inserted. Where one of
+/// it cannot be had, says so, and there is none.
+pub fn join(
+    changes: &mut Changes,
+    netns: &Netns,
+    names: &Names,
+    wanted: &Wanted<'_>,
+    voice: Voice,
+) -> Option<Ipv6> {
+    attempt(changes, netns, names, wanted, voice)
+        .inspect_err(|error| do_without(netns, names, error, voice))
+        .ok()
+}
+
+/// Takes IPv6 off the link, and says why.
+pub fn do_without(netns: &Netns, names: &Names, reason: &Error, voice: Voice) {
+    ipv6::switch_off(&names.outer);
+    // Where the namespace cannot be entered nothing else of the trace succeeds either.
+    let _ = netns.run(|| {
+        ipv6::switch_off(&names.inner);
+        Ok(())
+    });
+    voice.no_ipv6(reason);
+}
+
+fn attempt(
+    changes: &mut Changes,
+    netns: &Netns,
+    names: &Names,
+    wanted: &Wanted<'_>,
+    voice: Voice,
+) -> Result<Ipv6> {
+    ipv6::check(wanted.mtu)?;
+    let subnet = subnet::free_ipv6(wanted.taken, || fastrand::u128(..))
+        .ok_or_else(|| Error::told("the host's routes cover all unique local addresses"))?;
+    let Subnet { gateway, inside, prefix_len } = subnet;
+    let outer = End { link: &names.outer, own: gateway, peer: inside, peer_mac: names.inner_mac, prefix_len };
+    let inner = End { link: &names.inner, own: inside, peer: gateway, peer_mac: names.outer_mac, prefix_len };
+    ipv6::switch_on(outer)?;
+    inside::configure_ipv6(netns, inner)?;
+
+    let uplinks = match wanted.only_by {
+        Some((device, _)) if route::has_ipv6(&device.name)? => std::slice::from_ref(device),
+        Some(_) => &[],
+        None => wanted.uplinks,
+    };
+    forward(changes, &names.outer, uplinks, voice)?;
+    let leads_out = match wanted.only_by {
+        Some((device, table)) => route::only_by(AddressFamily::Inet6, &device.name, &names.outer, table)?,
+        None => true,
+    };
+    Ok(Ipv6 { subnet, leads_out })
+}
+
+/// Lets the host forward between the link and the uplinks, if it does not. Without uplinks nothing is to be forwarded.
+fn forward(changes: &mut Changes, link: &str, uplinks: &[Device], voice: Voice) -> Result<()> {
+    let can_force = forwarding6::allow(link);
+    let whole = forwarding6::of_whole_host()?;
+    if changes.share(&whole)? || forwarding6::is_router()? || uplinks.is_empty() {
+        return Ok(());
+    }
+    if can_force && uplinks.iter().try_for_each(|uplink| force(changes, &uplink.name, voice)).is_ok() {
+        return Ok(());
+    }
+    let Change::Forwarding6 { takes_routers, .. } = whole.clone() else { return Ok(()) };
+    changes.make(whole, || forwarding6::switch_on(&takes_routers))?;
+    voice.forwarding(format_args!("IPv6 forwarding"));
+    Ok(())
+}
+
+fn force(changes: &mut Changes, uplink: &str, voice: Voice) -> Result<()> {
+    let change = Change::ForceForwarding { device: uplink.to_owned() };
+    if changes.share(&change)? || forwarding6::is_forced(uplink)? {
+        return Ok(());
+    }
+    changes.make(change, || forwarding6::force(uplink))?;
+    voice.forwarding(format_args!("IPv6 forwarding on {uplink}"));
+    Ok(())
+}

@@ -10,7 +10,7 @@ use crate::{
     config::Config,
     error::{Error, Result},
     host::{
-        nat,
+        nat::{self, Family},
         route::{self, Device},
     },
     tracee,
@@ -44,7 +44,7 @@ pub fn host(config: &Config) -> Result<Host> {
     let device = config.device.as_deref().map(device).transpose()?;
     tracee::find(&config.program)?;
     let cgroup = cgroup::own()?;
-    nat::check()?;
+    nat::check(Family::V4)?;
     Ok(Host { device, account, cgroup })
 }
 

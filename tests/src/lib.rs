@@ -24,7 +24,10 @@ mod words;
 
 pub use cgroup::{Cgroup, own_cgroup};
 pub use job::Job;
-pub use lab::{HOST_ADDRESS, HOST_DEVICE, INTERNET_DEVICE, Lab, SERVER_ADDRESS, nsntrace_binary, why_no_lab};
+pub use lab::{
+    HOST_ADDRESS, HOST_ADDRESS6, HOST_DEVICE, INTERNET_DEVICE, Lab, SERVER_ADDRESS, SERVER_ADDRESS6,
+    nsntrace_binary, why_no_lab,
+};
 pub use running::{Done, Running};
 pub use server::{Server, Web};
 pub use snapshot::Snapshot;

@@ -102,12 +102,12 @@ pub fn plan(link: &str, subnet: &Subnet, id: RunId) -> Vec<Rule> {
     ]
 }
 
-/// Whether there is an iptables to work with.
+/// Whether there is an iptables to work with, for rules of that family.
 ///
 /// # Errors
 /// Names the package where there is none.
-pub fn check() -> Result<()> {
-    tool(Family::V4).map(|_| ())
+pub fn check(family: Family) -> Result<()> {
+    tool(family).map(|_| ())
 }
 
 /// Inserts the rules at the top of their chains, above what a firewall drops: one after the other, so the last comes

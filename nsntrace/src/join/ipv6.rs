@@ -10,6 +10,7 @@ use crate::{
         change::Change,
         forwarding6,
         link::Names,
+        nat::{self, Family},
         route::{self, Device},
     },
     ipv6::{self, End},
@@ -72,6 +73,7 @@ fn attempt(
     voice: Voice,
 ) -> Result<Ipv6> {
     ipv6::check(wanted.mtu)?;
+    nat::check(Family::V6)?;
     let subnet = subnet::free_ipv6(wanted.taken, || fastrand::u128(..))
         .ok_or_else(|| Error::told("the host's routes cover all unique local addresses"))?;
     let Subnet { gateway, inside, prefix_len } = subnet;

@@ -7,7 +7,9 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use nsntrace_tests::{Lab, why_no_lab};
 
 mod flood;
+mod forwarding6;
 mod iptables;
+mod ipv6;
 mod limits;
 mod live;
 mod network;
@@ -39,6 +41,8 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("limits", limits::CASES),
     ("output", output::CASES),
     ("network", network::CASES),
+    ("ipv6", ipv6::CASES),
+    ("forwarding6", forwarding6::CASES),
     ("tracee", tracee::CASES),
     ("signals", signals::CASES),
     ("terminal", terminal::CASES),

@@ -69,7 +69,9 @@ fn suite() -> Result<PathBuf> {
     let mut build =
         cargo(&["test", "--quiet", "--release", "--package", "nsntrace-tests", "--test", "e2e", "--no-run"]);
     let messages = stdout(build.args(["--message-format", "json"]))?;
-    let path = messages.lines().filter_map(|line| line.split_once("\"executable\":\"")).next_back();
+    // There are lines for what it needs too, in any order.
+    let suite = messages.lines().filter(|line| line.contains("\"name\":\"e2e\""));
+    let path = suite.filter_map(|line| line.split_once("\"executable\":\"")).next_back();
     let path = path.and_then(|(_, rest)| rest.split('"').next()).context("cargo names no test executable")?;
     Ok(path.into())
 }

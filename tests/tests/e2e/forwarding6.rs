@@ -134,10 +134,7 @@ fn announced_route_survives(_: &Lab) -> Result<()> {
         ensure!(route.contains("via fe80::2"), "{route}");
         let before = settings(lab)?;
         for way_out in [&[][..], &["-d", HOST_DEVICE]] {
-            let words =
-                [way_out, &["sh", "-c", r#"echo ready; read line; exec curl -s -m 20 "$1""#, "sh", &web.url]];
-            let mut run = lab.nsntrace(words.concat())?.told().spawn()?;
-            run.says("ready")?;
+            let run = waiting_with(lab, way_out, &web)?;
             ensure!(is_on(&lab.snapshot()?, way), "the host is changed in another way");
             ensure!(!announced()?.is_empty(), "the announced route is lost during the trace");
             // It is taken anew, as if it had never been.

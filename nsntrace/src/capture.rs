@@ -41,6 +41,15 @@ pub struct Settings {
     pub messages: bool,
 }
 
+/// A direction of an interface.
+#[derive(Clone, Copy, Debug)]
+pub enum Direction {
+    /// What comes in.
+    In,
+    /// What goes out.
+    Out,
+}
+
 /// The kernel side, loaded and not attached yet.
 pub struct Loaded {
     ebpf: Ebpf,
@@ -89,31 +98,37 @@ impl Loaded {
         Ok(Self { ebpf, ring, processors, log })
     }
 
-    /// Attaches to both directions of an interface in a namespace. Packets go into the ring from here on.
+    /// Attaches to interfaces in a namespace, to these directions of each. Packets go into the ring from here on.
     ///
     /// # Errors
     /// Where the kernel refuses it.
-    pub fn attach(self, netns: Netns, interface: &str) -> Result<(Capture, Packets, Option<KernelLog>)> {
+    pub fn attach(
+        self,
+        netns: Netns,
+        interfaces: &[(&str, &[Direction])],
+    ) -> Result<(Capture, Packets, Option<KernelLog>)> {
         let Self { ebpf, ring, processors, log } = self;
         let mut capture = Capture { netns, ebpf: Some(ebpf), processors: Arc::clone(&processors) };
-        capture.attach(interface)?;
+        for (interface, directions) in interfaces {
+            capture.attach(interface, directions)?;
+        }
         Ok((capture, Packets { ring, processors }, log))
     }
 }
 
 impl Capture {
-    fn attach(&mut self, interface: &str) -> Result<()> {
+    fn attach(&mut self, interface: &str, directions: &[Direction]) -> Result<()> {
         let Some(ebpf) = self.ebpf.as_mut() else { return Ok(()) };
         self.netns.run(|| {
             if !has_links() {
                 tc::qdisc_add_clsact(interface).context("add a clsact qdisc to", interface)?;
             }
-            for (name, direction) in
-                [(names::TC_INGRESS, TcAttachType::Ingress), (names::TC_EGRESS, TcAttachType::Egress)]
-            {
-                program(ebpf, name)?
-                    .attach(interface, direction)
-                    .context("attach the capture to", interface)?;
+            for direction in directions {
+                let (name, hook) = match direction {
+                    Direction::In => (names::TC_INGRESS, TcAttachType::Ingress),
+                    Direction::Out => (names::TC_EGRESS, TcAttachType::Egress),
+                };
+                program(ebpf, name)?.attach(interface, hook).context("attach the capture to", interface)?;
             }
             Ok(())
         })

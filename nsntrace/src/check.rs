@@ -1,6 +1,6 @@
 //! What a trace needs of this host, looked at before anything is changed.
 
-use std::path::PathBuf;
+use std::{os::fd::OwnedFd, path::PathBuf};
 
 use aya::util::KernelVersion;
 use nix::unistd::geteuid;
@@ -11,6 +11,7 @@ use crate::{
     error::{Error, Result},
     host::{
         nat::{self, Family},
+        reserve::reserve,
         route::{self, Device},
     },
     tracee,
@@ -29,6 +30,8 @@ pub struct Host {
     pub account: Option<Account>,
     /// The cgroup that we are in.
     pub cgroup: PathBuf,
+    /// What keeps the published ports for the program.
+    pub ports: Vec<OwnedFd>,
 }
 
 /// Checks all that a trace of this configuration needs.
@@ -45,7 +48,8 @@ pub fn host(config: &Config) -> Result<Host> {
     tracee::find(&config.program)?;
     let cgroup = cgroup::own()?;
     nat::check(Family::V4)?;
-    Ok(Host { device, account, cgroup })
+    let ports = reserve(&config.published)?;
+    Ok(Host { device, account, cgroup, ports })
 }
 
 /// A kernel that does not tell its version may well do.

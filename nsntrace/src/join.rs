@@ -17,8 +17,11 @@ use crate::{
         change::Change,
         forwarding,
         link::{self, Names},
-        nat, resolver,
+        localnet,
+        nat::{self, Family, Rule},
+        published, resolver,
         route::{self, DEFAULT_MTU, Survey},
+        run_id::RunId,
     },
     namespace::{inside, netns::Netns, sysctls},
     signals::Signals,
@@ -52,6 +55,10 @@ pub fn join(config: &Config, host: &Host, netns: &Netns, signals: &Signals) -> R
     let names = Names::of_this_process();
     let uplinks = host.device.as_ref().map_or(&survey.uplinks[..], std::slice::from_ref);
     let way_out = uplinks.first().or(survey.uplinks6.first());
+    // Where a port is published, connections come in by other devices too.
+    let is_public = host.device.is_none() && !config.published.is_empty();
+    let (inlets, inlets6) =
+        if is_public { (&survey.inlets[..], &survey.inlets6[..]) } else { (uplinks, &survey.uplinks6[..]) };
     let mtu = way_out.map_or(DEFAULT_MTU, |uplink| uplink.mtu);
     let only_by = host.device.as_ref().map(|device| (device, route::FIRST_TABLE + std::process::id()));
     let leaf = Leaf::of(id, &host.cgroup);
@@ -62,8 +69,8 @@ pub fn join(config: &Config, host: &Host, netns: &Netns, signals: &Signals) -> R
     inside::configure(netns, &names.inner, &subnet)?;
     sysctls::carry_over(netns)?;
     forwarding::allow(&names.outer)?;
-    for uplink in uplinks {
-        forward(&mut changes, &uplink.name, voice)?;
+    for device in inlets {
+        forward(&mut changes, &device.name, voice)?;
     }
     let mut leads_out = true;
     if let Some((device, table)) = only_by {
@@ -71,13 +78,13 @@ pub fn join(config: &Config, host: &Host, netns: &Netns, signals: &Signals) -> R
         leads_out = changes
             .make(change, || route::only_by(AddressFamily::Inet, &device.name, &names.outer, table))?;
     }
-    let wanted = ipv6::Wanted { only_by, uplinks: &survey.uplinks6, taken: &survey.taken, mtu };
+    let wanted = ipv6::Wanted { only_by, inlets: inlets6, taken: &survey.taken, mtu };
     let mut ipv6 = ipv6::join(&mut changes, netns, &names, &wanted, voice);
     drop(lock);
 
-    let plan = |subnet| nat::plan(&names.outer, subnet, id);
-    let rules =
-        [Some(subnet), ipv6.map(|ipv6| ipv6.subnet)].iter().flatten().flat_map(plan).collect::<Vec<_>>();
+    let subnets = [Some(subnet), ipv6.map(|ipv6| ipv6.subnet)];
+    let rules: Vec<_> =
+        subnets.iter().flatten().flat_map(|subnet| rules(config, &names.outer, subnet, id)).collect();
     let (inserted, inserted6) =
         changes.make(Change::Nat { rules: rules.clone() }, || Ok(nat::insert(&rules)))?;
     inserted?;
@@ -85,6 +92,7 @@ pub fn join(config: &Config, host: &Host, netns: &Netns, signals: &Signals) -> R
         ipv6::do_without(netns, &names, &error, voice);
         ipv6 = None;
     }
+    open(config, &names.outer, ipv6.is_some())?;
     changes.make(Change::Cgroup { path: leaf.path().to_owned() }, || leaf.create())?;
 
     if let Some((device, _)) = only_by.filter(|_| !leads_out && !ipv6.is_some_and(|ipv6| ipv6.leads_out)) {
@@ -101,13 +109,41 @@ fn free_subnet(survey: &Survey) -> Result<Subnet> {
     })
 }
 
-/// Lets the host forward what comes in at an uplink, if it does not.
-fn forward(changes: &mut Changes, uplink: &str, voice: Voice) -> Result<()> {
-    let change = Change::Forwarding { device: uplink.to_owned(), on_a_router: forwarding::is_router()? };
-    if changes.share(&change)? || forwarding::is_on(uplink)? {
+/// The rules for one of the link's subnets. The last of a chain comes first.
+fn rules(config: &Config, link: &str, subnet: &Subnet, id: RunId) -> Vec<Rule> {
+    let mut rules = nat::plan(link, subnet, id);
+    if wants_loopback(config) {
+        rules.extend(localnet::plan(link, subnet, id, config.host_loopback));
+    }
+    rules.extend(published::plan(link, subnet, id, &config.published));
+    rules
+}
+
+/// Opens the link to the host's loopback, if that is to be reached from the program, or the program from there.
+fn open(config: &Config, link: &str, has_ipv6: bool) -> Result<()> {
+    if let Some(publish) = config.published.iter().find(|publish| publish.is_ipv6())
+        && !has_ipv6
+    {
+        return Err(Error::told(format!("-p {publish}: there is no IPv6 in this trace")));
+    }
+    if !wants_loopback(config) {
         return Ok(());
     }
-    changes.make(change, || forwarding::switch_on(uplink))?;
-    voice.forwarding(format_args!("IPv4 forwarding on {uplink}"));
+    localnet::open(link, Family::V4)?;
+    if has_ipv6 { localnet::open(link, Family::V6) } else { Ok(()) }
+}
+
+fn wants_loopback(config: &Config) -> bool {
+    config.host_loopback || !config.published.is_empty()
+}
+
+/// Lets the host forward what comes in at a device, if it does not.
+fn forward(changes: &mut Changes, device: &str, voice: Voice) -> Result<()> {
+    let change = Change::Forwarding { device: device.to_owned(), on_a_router: forwarding::is_router()? };
+    if changes.share(&change)? || forwarding::is_on(device)? {
+        return Ok(());
+    }
+    changes.make(change, || forwarding::switch_on(device))?;
+    voice.forwarding(format_args!("IPv4 forwarding on {device}"));
     Ok(())
 }

@@ -16,6 +16,7 @@ pub mod namespace;
 mod netlink;
 pub mod output;
 mod own_thread;
+pub mod publish;
 pub mod recording;
 pub mod signals;
 pub mod subnet;

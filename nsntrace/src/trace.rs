@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use crate::{
-    capture::{KernelLog, Loaded, Settings, drain::Drain},
+    capture::{Direction, KernelLog, Loaded, Settings, drain::Drain},
     check::{self, Host},
     config::{Config, Words},
     error::{Context, Error, Result},
@@ -76,7 +76,10 @@ async fn record(
 ) -> Result<u8> {
     let voice = Voice::new(config.words);
     let name = file.name();
-    let (capture, packets, log) = loaded.attach(netns.try_clone()?, &joined.names.inner)?;
+    let mut interfaces = vec![(&joined.names.inner[..], &[Direction::In, Direction::Out][..])];
+    // What goes out there comes in there too, and is one packet.
+    interfaces.extend(config.loopback.then_some(("lo", &[Direction::Out][..])));
+    let (capture, packets, log) = loaded.attach(netns.try_clone()?, &interfaces)?;
     if let Some(signal) = signals.pending_end() {
         return Err(Error::Interrupted(signal as i32));
     }

@@ -10,6 +10,7 @@
 //! namespaces; what runs in them runs in a cgroup of the lab. Nothing of the real host is changed except for
 //! that cgroup, and dropping the lab ends every process in it.
 
+pub mod ask;
 mod cgroup;
 mod job;
 mod lab;

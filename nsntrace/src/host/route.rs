@@ -17,6 +17,7 @@ use rtnetlink::{
 };
 use std::net::{IpAddr, Ipv6Addr};
 
+use super::link::OUTER;
 use crate::{
     error::{Context, Result},
     netlink,
@@ -37,6 +38,10 @@ pub struct Survey {
     pub uplinks: Vec<Device>,
     /// The same for IPv6.
     pub uplinks6: Vec<Device>,
+    /// These, and all others at which the host has an IPv4 address that is not loopback's.
+    pub inlets: Vec<Device>,
+    /// The same for IPv6; addresses that mean something on their link only do not count.
+    pub inlets6: Vec<Device>,
 }
 
 /// A network device.
@@ -58,11 +63,24 @@ pub fn survey() -> Result<Survey> {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             routes.extend(dump(handle, family).await?);
         }
-        let mut taken = addresses(handle).await?;
+        let addresses = addresses(handle).await?;
+        let mut taken: Vec<_> = addresses.iter().map(|(_, net)| net.trunc()).collect();
         taken.extend(routes.iter().filter_map(destination));
-        let uplinks = default_devices(handle, &routes, AddressFamily::Inet).await?;
-        let uplinks6 = default_devices(handle, &routes, AddressFamily::Inet6).await?;
-        Ok(Survey { taken, uplinks, uplinks6 })
+        let ways = default_devices(handle, &routes, AddressFamily::Inet).await?;
+        let ways6 = default_devices(handle, &routes, AddressFamily::Inet6).await?;
+        let with_others = |ways: &[u32], is_ipv4: bool| {
+            let others =
+                addresses.iter().filter(|(_, net)| net.addr().is_ipv4() == is_ipv4 && is_reached(net));
+            ways.iter().copied().chain(others.map(|(index, _)| *index)).collect::<Vec<_>>()
+        };
+        let (all, all6) = (with_others(&ways, true), with_others(&ways6, false));
+        Ok(Survey {
+            taken,
+            uplinks: named(handle, ways).await?,
+            uplinks6: named(handle, ways6).await?,
+            inlets: named(handle, all).await?,
+            inlets6: named(handle, all6).await?,
+        })
     })
 }
 
@@ -178,7 +196,8 @@ async fn add(handle: &Handle, route: RouteMessage, device: &str) -> Result<()> {
     handle.route().add(route).execute().await.context("copy", format_args!("a route by {device}"))
 }
 
-async fn addresses(handle: &Handle) -> Result<Vec<IpNet>> {
+/// The host's addresses with their networks, and by the numbers of their devices.
+async fn addresses(handle: &Handle) -> Result<Vec<(u32, IpNet)>> {
     let messages: Vec<_> =
         handle.address().get().execute().try_collect().await.context("read", "the host's addresses")?;
     let net = |message: &rtnetlink::packet_route::address::AddressMessage| {
@@ -187,7 +206,15 @@ async fn addresses(handle: &Handle) -> Result<Vec<IpNet>> {
             _ => None,
         })
     };
-    Ok(messages.iter().filter_map(net).map(|net| net.trunc()).collect())
+    Ok(messages.iter().filter_map(|message| Some((message.header.index, net(message)?))).collect())
+}
+
+/// Whether others may reach the host at the address.
+fn is_reached(net: &IpNet) -> bool {
+    match net.addr() {
+        IpAddr::V4(address) => !address.is_loopback(),
+        IpAddr::V6(address) => !address.is_loopback() && !address.is_unicast_link_local(),
+    }
 }
 
 fn destination(route: &RouteMessage) -> Option<IpNet> {
@@ -204,7 +231,7 @@ async fn default_devices(
     handle: &Handle,
     routes: &[RouteMessage],
     family: AddressFamily,
-) -> Result<Vec<Device>> {
+) -> Result<Vec<u32>> {
     let mut ways: Vec<_> = routes
         .iter()
         .filter(|route| route.header.address_family == family && table_of(route) < FIRST_TABLE)
@@ -215,19 +242,28 @@ async fn default_devices(
         .collect();
     ways.sort_unstable();
     let preferred = way_out(handle, family).await?;
+    Ok(preferred.into_iter().chain(ways.into_iter().map(|(_, index)| index)).collect())
+}
+
+/// The devices of these numbers, each once, without loopback and the links of other runs.
+async fn named(handle: &Handle, indices: Vec<u32>) -> Result<Vec<Device>> {
+    let mut seen = Vec::new();
     let mut found: Vec<Device> = Vec::new();
-    for index in preferred.into_iter().chain(ways.into_iter().map(|(_, index)| index)) {
+    for index in indices {
+        if seen.contains(&index) {
+            continue;
+        }
+        seen.push(index);
         let link = handle.link().get().match_index(index).execute().try_next().await;
-        let link = match link.context("look up", format_args!("the device {index} of a route")) {
+        let link = match link.context("look up", format_args!("the device {index}")) {
             // It went away meanwhile.
             Err(error) if error.errno() == Some(libc::ENODEV) => continue,
             link => link?,
         };
         let Some(link) = link else { continue };
-        let Some(name) = netlink::name(&link).filter(|name| *name != "lo") else { continue };
-        if !found.iter().any(|device| device.name == name) {
-            found.push(Device { name: name.to_owned(), mtu: netlink::mtu(&link).unwrap_or(DEFAULT_MTU) });
-        }
+        let is_meant = |name: &&str| *name != "lo" && !name.starts_with(OUTER);
+        let Some(name) = netlink::name(&link).filter(is_meant) else { continue };
+        found.push(Device { name: name.to_owned(), mtu: netlink::mtu(&link).unwrap_or(DEFAULT_MTU) });
     }
     Ok(found)
 }

@@ -23,8 +23,8 @@ use crate::{
 pub struct Wanted<'a> {
     /// The device of `-d`, and the table of what leads out by it.
     pub only_by: Option<(&'a Device, u32)>,
-    /// Devices of default routes, the preferred one first.
-    pub uplinks: &'a [Device],
+    /// Devices at which answers and connections come in, where there is no `-d`.
+    pub inlets: &'a [Device],
     /// What must not be used as an address.
     pub taken: &'a [IpNet],
     /// The links' MTU, in bytes.
@@ -82,12 +82,12 @@ fn attempt(
     ipv6::switch_on(outer)?;
     inside::configure_ipv6(netns, inner)?;
 
-    let uplinks = match wanted.only_by {
+    let inlets = match wanted.only_by {
         Some((device, _)) if route::has_ipv6(&device.name)? => std::slice::from_ref(device),
         Some(_) => &[],
-        None => wanted.uplinks,
+        None => wanted.inlets,
     };
-    forward(changes, &names.outer, uplinks, voice)?;
+    forward(changes, &names.outer, inlets, voice)?;
     let leads_out = match wanted.only_by {
         Some((device, table)) => route::only_by(AddressFamily::Inet6, &device.name, &names.outer, table)?,
         None => true,
@@ -95,14 +95,14 @@ fn attempt(
     Ok(Ipv6 { subnet, leads_out })
 }
 
-/// Lets the host forward between the link and the uplinks, if it does not. Without uplinks nothing is to be forwarded.
-fn forward(changes: &mut Changes, link: &str, uplinks: &[Device], voice: Voice) -> Result<()> {
+/// Lets the host forward between the link and the inlets, if it does not. Without any nothing is to be forwarded.
+fn forward(changes: &mut Changes, link: &str, inlets: &[Device], voice: Voice) -> Result<()> {
     let can_force = forwarding6::allow(link);
     let whole = forwarding6::of_whole_host()?;
-    if changes.share(&whole)? || forwarding6::is_router()? || uplinks.is_empty() {
+    if changes.share(&whole)? || forwarding6::is_router()? || inlets.is_empty() {
         return Ok(());
     }
-    if can_force && uplinks.iter().try_for_each(|uplink| force(changes, &uplink.name, voice)).is_ok() {
+    if can_force && inlets.iter().try_for_each(|device| force(changes, &device.name, voice)).is_ok() {
         return Ok(());
     }
     let Change::Forwarding6 { takes_routers, .. } = whole.clone() else { return Ok(()) };
@@ -111,12 +111,12 @@ fn forward(changes: &mut Changes, link: &str, uplinks: &[Device], voice: Voice) 
     Ok(())
 }
 
-fn force(changes: &mut Changes, uplink: &str, voice: Voice) -> Result<()> {
-    let change = Change::ForceForwarding { device: uplink.to_owned() };
-    if changes.share(&change)? || forwarding6::is_forced(uplink)? {
+fn force(changes: &mut Changes, device: &str, voice: Voice) -> Result<()> {
+    let change = Change::ForceForwarding { device: device.to_owned() };
+    if changes.share(&change)? || forwarding6::is_forced(device)? {
         return Ok(());
     }
-    changes.make(change, || forwarding6::force(uplink))?;
-    voice.forwarding(format_args!("IPv6 forwarding on {uplink}"));
+    changes.make(change, || forwarding6::force(device))?;
+    voice.forwarding(format_args!("IPv6 forwarding on {device}"));
     Ok(())
 }

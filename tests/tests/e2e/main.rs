@@ -8,6 +8,7 @@ use nsntrace_tests::{Lab, why_no_lab};
 
 mod flood;
 mod forwarding6;
+mod host_services;
 mod iptables;
 mod ipv6;
 mod limits;
@@ -15,6 +16,7 @@ mod live;
 mod network;
 mod output;
 mod parallel;
+mod publish;
 mod run_folder;
 mod setup_failure;
 mod signals;
@@ -43,6 +45,8 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("network", network::CASES),
     ("ipv6", ipv6::CASES),
     ("forwarding6", forwarding6::CASES),
+    ("host_services", host_services::CASES),
+    ("publish", publish::CASES),
     ("tracee", tracee::CASES),
     ("signals", signals::CASES),
     ("terminal", terminal::CASES),

@@ -20,7 +20,7 @@ use crate::{
         localnet,
         nat::{self, Family, Rule},
         published, resolver,
-        route::{self, DEFAULT_MTU, Survey},
+        route::{self, DEFAULT_MTU, Device, Survey},
         run_id::RunId,
     },
     namespace::{inside, netns::Netns, sysctls},
@@ -53,53 +53,79 @@ pub fn join(config: &Config, host: &Host, netns: &Netns, signals: &Signals) -> R
     survey.taken.extend(resolver::name_servers().into_iter().map(IpNet::from));
     let subnet = free_subnet(&survey)?;
     let names = Names::of_this_process();
-    let uplinks = host.device.as_ref().map_or(&survey.uplinks[..], std::slice::from_ref);
-    let way_out = uplinks.first().or(survey.uplinks6.first());
-    // Where a port is published, connections come in by other devices too.
-    let is_public = host.device.is_none() && !config.published.is_empty();
-    let (inlets, inlets6) =
-        if is_public { (&survey.inlets[..], &survey.inlets6[..]) } else { (uplinks, &survey.uplinks6[..]) };
-    let mtu = way_out.map_or(DEFAULT_MTU, |uplink| uplink.mtu);
-    let only_by = host.device.as_ref().map(|device| (device, route::FIRST_TABLE + std::process::id()));
+    let ways = Ways::of(config, host, &survey);
     let leaf = Leaf::of(id, &host.cgroup);
 
     changes.make(Change::Link { name: names.outer.clone() }, || {
-        link::create(&names, netns.as_fd(), &subnet, mtu, id)
+        link::create(&names, netns.as_fd(), &subnet, ways.mtu, id)
     })?;
     inside::configure(netns, &names.inner, &subnet)?;
     sysctls::carry_over(netns)?;
     forwarding::allow(&names.outer)?;
-    for device in inlets {
+    for device in ways.inlets {
         forward(&mut changes, &device.name, voice)?;
     }
     let mut leads_out = true;
-    if let Some((device, table)) = only_by {
+    if let Some((device, table)) = ways.only_by {
         let change = Change::Routing { link: names.outer.clone(), table };
         leads_out = changes
             .make(change, || route::only_by(AddressFamily::Inet, &device.name, &names.outer, table))?;
     }
-    let wanted = ipv6::Wanted { only_by, inlets: inlets6, taken: &survey.taken, mtu };
-    let mut ipv6 = ipv6::join(&mut changes, netns, &names, &wanted, voice);
+    let ipv6 = ipv6::join(&mut changes, netns, &names, &ways, &survey.taken, voice);
     drop(lock);
 
     let subnets = [Some(subnet), ipv6.map(|ipv6| ipv6.subnet)];
-    let rules: Vec<_> =
-        subnets.iter().flatten().flat_map(|subnet| rules(config, &names.outer, subnet, id)).collect();
-    let (inserted, inserted6) =
-        changes.make(Change::Nat { rules: rules.clone() }, || Ok(nat::insert(&rules)))?;
-    inserted?;
-    if let Err(error) = inserted6 {
-        ipv6::do_without(netns, &names, &error, voice);
-        ipv6 = None;
-    }
+    let ipv6 = match let_pass(&mut changes, config, &names.outer, &subnets)? {
+        Ok(()) => ipv6,
+        Err(error) => {
+            ipv6::do_without(netns, &names, &error, voice);
+            None
+        }
+    };
     open(config, &names.outer, ipv6.is_some())?;
     changes.make(Change::Cgroup { path: leaf.path().to_owned() }, || leaf.create())?;
 
-    if let Some((device, _)) = only_by.filter(|_| !leads_out && !ipv6.is_some_and(|ipv6| ipv6.leads_out)) {
+    leads_out |= ipv6.is_some_and(|ipv6| ipv6.leads_out);
+    if let Some((device, _)) = ways.only_by.filter(|_| !leads_out) {
         voice.no_way_out(&device.name);
     }
-    let interface = way_out.map_or("any", |uplink| &uplink.name).to_owned();
+    let interface = ways.out.map_or("any", |device| &device.name).to_owned();
     Ok((changes, Joined { names, subnet, interface, leaf }))
+}
+
+/// By which devices packets leave and come.
+struct Ways<'a> {
+    /// What the user knows the way out by.
+    out: Option<&'a Device>,
+    /// Its MTU in bytes, which is the link's.
+    mtu: u32,
+    /// The device of `-d`, and the table of what leads out by it.
+    only_by: Option<(&'a Device, u32)>,
+    /// The devices at which IPv4 for the program comes in.
+    inlets: &'a [Device],
+    /// The devices at which IPv6 for it comes in, where there is no `-d`.
+    inlets6: &'a [Device],
+}
+
+impl<'a> Ways<'a> {
+    fn of(config: &Config, host: &'a Host, survey: &'a Survey) -> Self {
+        let uplinks = host.device.as_ref().map_or(&survey.uplinks[..], std::slice::from_ref);
+        let out = uplinks.first().or(survey.uplinks6.first());
+        // Connections to a published port come in by other devices too.
+        let (inlets, inlets6) = if host.device.is_none() && !config.published.is_empty() {
+            (&survey.inlets[..], &survey.inlets6[..])
+        } else {
+            (uplinks, &survey.uplinks6[..])
+        };
+        let table = route::FIRST_TABLE + std::process::id();
+        Self {
+            out,
+            mtu: out.map_or(DEFAULT_MTU, |device| device.mtu),
+            only_by: host.device.as_ref().map(|device| (device, table)),
+            inlets,
+            inlets6,
+        }
+    }
 }
 
 /// Addresses that nothing on this host knows.
@@ -107,6 +133,19 @@ fn free_subnet(survey: &Survey) -> Result<Subnet> {
     subnet::free(&survey.taken, |below| fastrand::u32(..below)).ok_or_else(|| {
         Error::told("no private IPv4 addresses are left for the namespace: the host's routes cover them all")
     })
+}
+
+/// Inserts the rules for the link's subnets. Those for IPv6 may fail alone: that is the inner result.
+fn let_pass(
+    changes: &mut Changes,
+    config: &Config,
+    link: &str,
+    subnets: &[Option<Subnet>],
+) -> Result<Result<()>> {
+    let id = changes.id();
+    let rules: Vec<_> = subnets.iter().flatten().flat_map(|subnet| rules(config, link, subnet, id)).collect();
+    let (v4, v6) = changes.make(Change::Nat { rules: rules.clone() }, || Ok(nat::insert(&rules)))?;
+    v4.map(|()| v6)
 }
 
 /// The rules for one of the link's subnets. The last of a chain comes first.

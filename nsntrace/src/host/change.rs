@@ -4,7 +4,7 @@ use std::{fs::metadata, os::unix::fs::MetadataExt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{cgroup_leaf, link, nat::Rule, route};
+use super::{cgroup_leaf, forwarding6::WholeHost, link, nat::Rule, route};
 use crate::error::{Context, Result};
 
 /// One change in the host. Whoever undoes it has only this.
@@ -37,12 +37,7 @@ pub enum Change {
         device: String,
     },
     /// IPv6 forwarding of the whole host, switched on from off, with the rule that guards it. Shared.
-    Forwarding6 {
-        /// Devices that take what routers announce, and went on to.
-        takes_routers: Vec<String>,
-        /// Devices whose own switch was on before.
-        forwarding: Vec<String>,
-    },
+    Forwarding6(WholeHost),
     /// Rules of this run in the packet filter.
     Nat {
         /// In the order in which they are inserted.
@@ -81,7 +76,7 @@ impl Change {
 
     /// Whether other runs may have recorded the same change, which is made once.
     pub fn is_shared(&self) -> bool {
-        matches!(self, Self::Forwarding { .. } | Self::ForceForwarding { .. } | Self::Forwarding6 { .. })
+        matches!(self, Self::Forwarding { .. } | Self::ForceForwarding { .. } | Self::Forwarding6(_))
     }
 
     /// Whether the two are one change, recorded by two runs.
@@ -89,7 +84,7 @@ impl Change {
         match (self, other) {
             (Self::Forwarding { device, .. }, Self::Forwarding { device: other, .. }) => device == other,
             (Self::ForceForwarding { device }, Self::ForceForwarding { device: other }) => device == other,
-            (Self::Forwarding6 { .. }, Self::Forwarding6 { .. }) => true,
+            (Self::Forwarding6 { .. }, Self::Forwarding6(_)) => true,
             _ => false,
         }
     }
@@ -100,9 +95,7 @@ impl Change {
             Self::Origin { .. } => true,
             Self::Link { name } => name.starts_with(link::OUTER),
             Self::Forwarding { device, .. } | Self::ForceForwarding { device } => is_device(device),
-            Self::Forwarding6 { takes_routers, forwarding } => {
-                takes_routers.iter().chain(forwarding).all(|device| is_device(device))
-            }
+            Self::Forwarding6(host) => host.devices().all(|device| is_device(device)),
             Self::Nat { rules } => rules.iter().all(Rule::is_ours),
             Self::Routing { link, table } => link.starts_with(link::OUTER) && *table >= route::FIRST_TABLE,
             Self::Cgroup { path } => {

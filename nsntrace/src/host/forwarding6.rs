@@ -6,8 +6,9 @@
 
 use std::{fs, path::Path};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
-    change::Change,
     link::OUTER,
     nat::{self, Family, Rule},
 };
@@ -20,6 +21,15 @@ use crate::{
 const DEVICES: &str = "/proc/sys/net/ipv6/conf";
 
 const WHOLE_HOST: &str = "ipv6/conf/all/forwarding";
+
+/// A host that does not forward as a whole, with what that changes in its devices.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WholeHost {
+    /// Devices that take what routers announce, and are to go on to.
+    takes_routers: Vec<String>,
+    /// Devices whose own switch is on; when the host's is turned off it turns theirs off too.
+    forwarding: Vec<String>,
+}
 
 /// Whether the host forwards as a whole.
 ///
@@ -63,57 +73,67 @@ pub fn let_be(device: &str) -> Result<()> {
     nat::remove(&[guard(device)])
 }
 
-/// The change that makes the host forward as a whole.
-///
-/// # Errors
-/// Where the devices' settings cannot be read.
-pub fn of_whole_host() -> Result<Change> {
-    let mut takes_routers = Vec::new();
-    let mut forwarding = Vec::new();
-    for entry in fs::read_dir(DEVICES).context("read", DEVICES)? {
-        let name = entry.context("read", DEVICES)?.file_name().to_string_lossy().into_owned();
-        if name == "all" || name == "lo" || name.starts_with(OUTER) {
-            continue;
+impl WholeHost {
+    /// What there is now.
+    ///
+    /// # Errors
+    /// Where the devices' settings cannot be read.
+    pub fn now() -> Result<Self> {
+        let mut host = Self { takes_routers: Vec::new(), forwarding: Vec::new() };
+        for entry in fs::read_dir(DEVICES).context("read", DEVICES)? {
+            let name = entry.context("read", DEVICES)?.file_name().to_string_lossy().into_owned();
+            if name == "all" || name == "lo" || name.starts_with(OUTER) {
+                continue;
+            }
+            // One that goes away meanwhile has nothing to be restored.
+            if is_on(&own(&name)).unwrap_or(false) {
+                host.forwarding.push(name);
+            } else if name != "default" && sysctl::get(&accept_ra(&name)).is_ok_and(|value| value == "1") {
+                host.takes_routers.push(name);
+            }
         }
-        // One that goes away meanwhile has nothing to be restored.
-        if is_on(&format!("ipv6/conf/{name}/forwarding")).unwrap_or(false) {
-            forwarding.push(name);
-        } else if name != "default" && sysctl::get(&accept_ra(&name)).is_ok_and(|value| value == "1") {
-            takes_routers.push(name);
-        }
+        Ok(host)
     }
-    Ok(Change::Forwarding6 { takes_routers, forwarding })
+
+    /// Makes the host forward, under the rule that guards it.
+    ///
+    /// # Errors
+    /// Where rule or setting cannot be had.
+    pub fn switch_on(&self) -> Result<()> {
+        insert(guard_of_whole_host())?;
+        for device in self.takes_routers.iter().filter(|device| is_there(&accept_ra(device))) {
+            set(&accept_ra(device), "2")?;
+        }
+        set(WHOLE_HOST, "1")
+    }
+
+    /// Undoes [`WholeHost::switch_on`].
+    ///
+    /// # Errors
+    /// Where rule or setting cannot be changed.
+    pub fn switch_off(&self) -> Result<()> {
+        if is_router()? {
+            set(WHOLE_HOST, "0")?;
+            // Before announcements are forgotten again: it takes their routes away.
+            let own = self.forwarding.iter().map(|device| own(device));
+            own.filter(|setting| is_there(setting)).try_for_each(|setting| set(&setting, "1"))?;
+        }
+        for setting in self.takes_routers.iter().map(|device| accept_ra(device)) {
+            if sysctl::get(&setting).is_ok_and(|value| value == "2") {
+                set(&setting, "1")?;
+            }
+        }
+        nat::remove(&[guard_of_whole_host()])
+    }
+
+    /// The devices that it names.
+    pub fn devices(&self) -> impl Iterator<Item = &String> {
+        self.takes_routers.iter().chain(&self.forwarding)
+    }
 }
 
-/// Makes the host forward. The devices in `takes_routers` go on to take what routers announce.
-///
-/// # Errors
-/// Where rule or setting cannot be had.
-pub fn switch_on(takes_routers: &[String]) -> Result<()> {
-    insert(guard_of_whole_host())?;
-    for device in takes_routers.iter().filter(|device| is_there(&accept_ra(device))) {
-        set(&accept_ra(device), "2")?;
-    }
-    set(WHOLE_HOST, "1")
-}
-
-/// Undoes [`switch_on`]. The devices in `forwarding` had their own switch on before, which the host's has turned off.
-///
-/// # Errors
-/// Where rule or setting cannot be changed.
-pub fn switch_off(takes_routers: &[String], forwarding: &[String]) -> Result<()> {
-    if is_router()? {
-        set(WHOLE_HOST, "0")?;
-        // Before announcements are forgotten again: it takes their routes away.
-        let own = forwarding.iter().map(|device| format!("ipv6/conf/{device}/forwarding"));
-        own.filter(|setting| is_there(setting)).try_for_each(|setting| set(&setting, "1"))?;
-    }
-    for setting in takes_routers.iter().map(|device| accept_ra(device)) {
-        if sysctl::get(&setting).is_ok_and(|value| value == "2") {
-            set(&setting, "1")?;
-        }
-    }
-    nat::remove(&[guard_of_whole_host()])
+fn own(device: &str) -> String {
+    format!("ipv6/conf/{device}/forwarding")
 }
 
 fn forced(device: &str) -> String {

@@ -21,8 +21,11 @@ use crate::{
 /// How the comment of each rule begins.
 const COMMENT: &str = "nsntrace:";
 
-/// What `iptables -C` returns for a rule, chain or table that is not there; all else that goes wrong has other numbers.
+/// What `iptables -C` returns for a rule or chain that is not there; all else that goes wrong has other numbers.
 const NOT_THERE: i32 = 1;
+
+/// What it says of a table that the kernel does not have, and returns other numbers for.
+const NO_TABLE: &str = "Table does not exist";
 
 /// Which of the two packet filters a rule belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -189,7 +192,10 @@ fn run(restore: &str, text: &str) -> io::Result<Output> {
 fn remove_one(iptables: &iptables::IPTables, rule: &Rule) -> Result<()> {
     let Err(error) = iptables.delete(&rule.table, &rule.chain, &rule.spec) else { return Ok(()) };
     let check = iptables.execute(&rule.table, &format!("-C {} {}", rule.chain, rule.spec));
-    if check.is_ok_and(|output| output.status.code() == Some(NOT_THERE)) {
+    let is_gone = |output: Output| {
+        output.status.code() == Some(NOT_THERE) || String::from_utf8_lossy(&output.stderr).contains(NO_TABLE)
+    };
+    if check.is_ok_and(is_gone) {
         return Ok(());
     }
     Err(one_line(error))

@@ -3,12 +3,13 @@
 use ipnet::IpNet;
 use rtnetlink::packet_route::AddressFamily;
 
+use super::Ways;
 use crate::{
     error::{Error, Result},
     host::{
         Changes,
         change::Change,
-        forwarding6,
+        forwarding6::{self, WholeHost},
         link::Names,
         nat::{self, Family},
         route::{self, Device},
@@ -19,18 +20,6 @@ use crate::{
     words::Voice,
 };
 
-/// What is to be had of IPv6.
-pub struct Wanted<'a> {
-    /// The device of `-d`, and the table of what leads out by it.
-    pub only_by: Option<(&'a Device, u32)>,
-    /// Devices at which answers and connections come in, where there is no `-d`.
-    pub inlets: &'a [Device],
-    /// What must not be used as an address.
-    pub taken: &'a [IpNet],
-    /// The links' MTU, in bytes.
-    pub mtu: u32,
-}
-
 /// What there is of IPv6.
 #[derive(Clone, Copy)]
 pub struct Ipv6 {
@@ -40,16 +29,17 @@ pub struct Ipv6 {
     pub leads_out: bool,
 }
 
-/// Gives the link IPv6: addresses, forwarding, and the way out of `-d`; the rules are left to be inserted. Where one of
-/// it cannot be had, says so, and there is none.
+/// Gives the link IPv6: addresses that overlap nothing in `taken`, forwarding, and the way out of `-d`; the rules are
+/// left to be inserted. Where one of it cannot be had, says so, and there is none.
 pub fn join(
     changes: &mut Changes,
     netns: &Netns,
     names: &Names,
-    wanted: &Wanted<'_>,
+    ways: &Ways<'_>,
+    taken: &[IpNet],
     voice: Voice,
 ) -> Option<Ipv6> {
-    attempt(changes, netns, names, wanted, voice)
+    attempt(changes, netns, names, ways, taken, voice)
         .inspect_err(|error| do_without(netns, names, error, voice))
         .ok()
 }
@@ -69,12 +59,13 @@ fn attempt(
     changes: &mut Changes,
     netns: &Netns,
     names: &Names,
-    wanted: &Wanted<'_>,
+    ways: &Ways<'_>,
+    taken: &[IpNet],
     voice: Voice,
 ) -> Result<Ipv6> {
-    ipv6::check(wanted.mtu)?;
+    ipv6::check(ways.mtu)?;
     nat::check(Family::V6)?;
-    let subnet = subnet::free_ipv6(wanted.taken, || fastrand::u128(..))
+    let subnet = subnet::free_ipv6(taken, || fastrand::u128(..))
         .ok_or_else(|| Error::told("the host's routes cover all unique local addresses"))?;
     let Subnet { gateway, inside, prefix_len } = subnet;
     let outer = End { link: &names.outer, own: gateway, peer: inside, peer_mac: names.inner_mac, prefix_len };
@@ -82,13 +73,13 @@ fn attempt(
     ipv6::switch_on(outer)?;
     inside::configure_ipv6(netns, inner)?;
 
-    let inlets = match wanted.only_by {
+    let inlets = match ways.only_by {
         Some((device, _)) if route::has_ipv6(&device.name)? => std::slice::from_ref(device),
         Some(_) => &[],
-        None => wanted.inlets,
+        None => ways.inlets6,
     };
     forward(changes, &names.outer, inlets, voice)?;
-    let leads_out = match wanted.only_by {
+    let leads_out = match ways.only_by {
         Some((device, table)) => route::only_by(AddressFamily::Inet6, &device.name, &names.outer, table)?,
         None => true,
     };
@@ -98,15 +89,15 @@ fn attempt(
 /// Lets the host forward between the link and the inlets, if it does not. Without any nothing is to be forwarded.
 fn forward(changes: &mut Changes, link: &str, inlets: &[Device], voice: Voice) -> Result<()> {
     let can_force = forwarding6::allow(link);
-    let whole = forwarding6::of_whole_host()?;
+    let host = WholeHost::now()?;
+    let whole = Change::Forwarding6(host.clone());
     if changes.share(&whole)? || forwarding6::is_router()? || inlets.is_empty() {
         return Ok(());
     }
     if can_force && inlets.iter().try_for_each(|device| force(changes, &device.name, voice)).is_ok() {
         return Ok(());
     }
-    let Change::Forwarding6 { takes_routers, .. } = whole.clone() else { return Ok(()) };
-    changes.make(whole, || forwarding6::switch_on(&takes_routers))?;
+    changes.make(whole, || host.switch_on())?;
     voice.forwarding(format_args!("IPv6 forwarding"));
     Ok(())
 }

@@ -3,8 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use anyhow::{Context, Result, ensure};
-use nsntrace_tests::{Done, HOST_ADDRESS6, Lab, SERVER_ADDRESS, SERVER_ADDRESS6, Web};
+use anyhow::{Result, ensure};
+use nsntrace_tests::{Done, HOST_ADDRESS6, Job, Lab, SERVER_ADDRESS, SERVER_ADDRESS6, Web};
 
 use crate::{Case, cases};
 
@@ -22,6 +22,7 @@ pub const CASES: &[Case] = cases![
     settings_are_carried_over,
     switched_off_on_the_host,
     no_ip6tables,
+    no_nat_in_ipv6,
     settings_cannot_be_written,
     mtu_below_the_least,
 ];
@@ -213,14 +214,37 @@ fn no_ip6tables(lab: &Lab) -> Result<()> {
     let before = lab.snapshot()?;
     let job = lab.nsntrace(["/usr/bin/curl", "-s", "-m", "20", &web.url])?;
     for name in ["iptables", "iptables-restore"] {
-        let path = job.dir().join(name);
-        fs::write(&path, format!("#!/bin/sh\nexec /usr/sbin/{name} \"$@\"\n"))?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        script(&job, name, &format!("exec /usr/sbin/{name} \"$@\""))?;
     }
     let path = job.dir().display().to_string();
-    let done = job.env("PATH", &path).run()?;
-    ipv4_only(done, "ip6tables").context("without ip6tables")?;
+    ipv4_only(job.env("PATH", &path).run()?, "ip6tables")?;
     lab.assert_clean(&before)
+}
+
+/// A kernel without that table, as iptables-legacy says it.
+fn no_nat_in_ipv6(lab: &Lab) -> Result<()> {
+    lab.ipv6()?;
+    let web = lab.web()?;
+    let before = lab.snapshot()?;
+    let job = lab.nsntrace(["curl", "-s", "-m", "20", &web.url])?;
+    let fails = "echo \"can't initialize ip6tables table 'nat': Table does not exist\" >&2; exit 3";
+    script(
+        &job,
+        "ip6tables",
+        &format!(r#"case "$*" in *nat*) {fails};; esac; exec /usr/sbin/ip6tables "$@""#),
+    )?;
+    let restore = format!("grep -q '^.nat' && {{ {fails}; }}; exit 0");
+    script(&job, "ip6tables-restore", &restore)?;
+    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", job.dir().display());
+    ipv4_only(job.env("PATH", &path).run()?, "Table does not exist")?;
+    lab.assert_clean(&before)
+}
+
+/// A program of that name in the job's folder.
+fn script(job: &Job, name: &str, text: &str) -> Result<()> {
+    let path = job.dir().join(name);
+    fs::write(&path, format!("#!/bin/sh\n{text}\n"))?;
+    Ok(fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?)
 }
 
 /// As in a container.

@@ -1,10 +1,15 @@
 //! IPv6 on an end of the link: at once, and without a packet.
 //!
-//! An end as the kernel makes it asks whether its address is taken, looks for routers and tells of its multicast
-//! groups: that takes a second, and would stand in the trace. Between two ends that know each other none of it is
-//! needed.
+//! An end as the kernel makes it asks whether its address is taken, looks for routers and for its neighbour, and tells
+//! of its multicast groups again and again: that takes a second, and would stand in the trace. Between two ends that
+//! know each other none of it is needed.
 
-use std::net::IpAddr;
+use std::{
+    fs,
+    net::IpAddr,
+    thread,
+    time::{Duration, Instant},
+};
 
 use rtnetlink::{
     Handle,
@@ -19,10 +24,17 @@ use crate::{
 /// The least MTU that IPv6 takes, in bytes.
 const LEAST_MTU: u32 = 1280;
 
-/// What keeps an end quiet. Groups are told of after a random time of up to so many milliseconds: 23 days, and nobody
-/// on the link listens.
+/// What keeps an end quiet. A group that is joined is told of at once, and again after a random time of up to so many
+/// milliseconds: 23 days, and nobody on the link listens.
 const QUIET: [(&str, &str); 3] =
     [("accept_ra", "0"), ("addr_gen_mode", "1"), ("mldv2_unsolicited_report_interval", "2000000000")];
+
+/// The count of what an end has told of its groups.
+const REPORTS: &str = "Icmp6OutMLDv2Reports";
+
+/// So long a report is waited for, and how often is looked. It comes some ten milliseconds after the address.
+const PATIENCE: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// An end of the link.
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +97,21 @@ pub fn switch_on(end: End<'_>) -> Result<()> {
         let neighbour = neighbour.link_layer_address(&peer_mac).execute().await;
         neighbour.context("make known", format_args!("the other end of link {link}"))
     })
+}
+
+/// Waits until an end that was switched on has told of the group that belongs to its address: the kernel cannot be kept
+/// from that, and it should not stand in the trace. In the namespace of the calling thread.
+pub fn settle(link: &str) {
+    let path = format!("/proc/thread-self/net/dev_snmp6/{link}");
+    let is_told = || {
+        let counters = fs::read_to_string(&path).unwrap_or_default();
+        let mut reports = counters.lines().filter_map(|line| line.strip_prefix(REPORTS));
+        reports.any(|count| count.trim() != "0")
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while !is_told() && Instant::now() < deadline {
+        thread::sleep(LOOK_EVERY);
+    }
 }
 
 fn set(link: &str, name: &str, value: &str) -> Result<()> {

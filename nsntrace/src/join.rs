@@ -82,6 +82,9 @@ pub fn join(config: &Config, host: &Host, netns: &Netns, signals: &Signals) -> R
             None
         }
     };
+    if ipv6.is_some() {
+        ipv6::settle(netns, &names)?;
+    }
     open(config, &names.outer, ipv6.is_some())?;
     changes.make(Change::Cgroup { path: leaf.path().to_owned() }, || leaf.create())?;
 

@@ -84,7 +84,7 @@ impl Change {
         match (self, other) {
             (Self::Forwarding { device, .. }, Self::Forwarding { device: other, .. }) => device == other,
             (Self::ForceForwarding { device }, Self::ForceForwarding { device: other }) => device == other,
-            (Self::Forwarding6 { .. }, Self::Forwarding6(_)) => true,
+            (Self::Forwarding6(_), Self::Forwarding6(_)) => true,
             _ => false,
         }
     }

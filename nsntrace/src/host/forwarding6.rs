@@ -1,5 +1,5 @@
 //! IPv6 forwarding, where a device's own `forwarding` decides nothing, and writing it costs the host the default route
-//! that it was announced: it is never written.
+//! that it was announced: it is only written to restore it, while such routes are safe.
 //!
 //! Linux 6.17 and newer have `force_forwarding` for a device. Before, the host as a whole has to forward; what takes
 //! announcements then goes on to, if `accept_ra` says so first.
@@ -20,6 +20,7 @@ use crate::{
 /// Where the settings of devices are.
 const DEVICES: &str = "/proc/sys/net/ipv6/conf";
 
+/// The switch of the whole host.
 const WHOLE_HOST: &str = "ipv6/conf/all/forwarding";
 
 /// A host that does not forward as a whole, with what that changes in its devices.

@@ -47,6 +47,15 @@ pub struct Settings {
     pub filter: Option<Vec<classic::Instruction>>,
 }
 
+/// A direction of an interface.
+#[derive(Clone, Copy, Debug)]
+pub enum Direction {
+    /// What comes in.
+    In,
+    /// What goes out.
+    Out,
+}
+
 /// The kernel side, loaded and not attached yet.
 pub struct Loaded {
     programs: Programs,
@@ -109,33 +118,39 @@ impl Loaded {
         Ok(Self { programs: Programs { ebpf, filtered }, ring, processors, log })
     }
 
-    /// Attaches to both directions of an interface in a namespace. Packets go into the ring from here on.
+    /// Attaches to interfaces in a namespace, to these directions of each. Packets go into the ring from here on.
     ///
     /// # Errors
     /// Where the kernel refuses it.
-    pub fn attach(self, netns: Netns, interface: &str) -> Result<(Capture, Packets, Option<KernelLog>)> {
+    pub fn attach(
+        self,
+        netns: Netns,
+        interfaces: &[(&str, &[Direction])],
+    ) -> Result<(Capture, Packets, Option<KernelLog>)> {
         let Self { programs, ring, processors, log } = self;
         let mut capture = Capture { netns, programs: Some(programs), processors: Arc::clone(&processors) };
         let since = boot_now();
-        capture.attach(interface)?;
+        for (interface, directions) in interfaces {
+            capture.attach(interface, directions)?;
+        }
         Ok((capture, Packets { ring, processors, since }, log))
     }
 }
 
 impl Capture {
-    fn attach(&mut self, interface: &str) -> Result<()> {
+    fn attach(&mut self, interface: &str, directions: &[Direction]) -> Result<()> {
         let Some(programs) = self.programs.as_mut() else { return Ok(()) };
         let ebpf = programs.filtered.as_mut().map_or(&mut programs.ebpf, |filtered| &mut filtered.ebpf);
         self.netns.run(|| {
             if !has_links() {
                 tc::qdisc_add_clsact(interface).context("add a clsact qdisc to", interface)?;
             }
-            for (name, direction) in
-                [(names::TC_INGRESS, TcAttachType::Ingress), (names::TC_EGRESS, TcAttachType::Egress)]
-            {
-                program(ebpf, name)?
-                    .attach(interface, direction)
-                    .context("attach the capture to", interface)?;
+            for direction in directions {
+                let (name, hook) = match direction {
+                    Direction::In => (names::TC_INGRESS, TcAttachType::Ingress),
+                    Direction::Out => (names::TC_EGRESS, TcAttachType::Egress),
+                };
+                program(ebpf, name)?.attach(interface, hook).context("attach the capture to", interface)?;
             }
             Ok(())
         })

@@ -1,6 +1,6 @@
 //! What a trace needs of this host, looked at before anything is changed.
 
-use std::path::PathBuf;
+use std::{os::fd::OwnedFd, path::PathBuf};
 
 use aya::util::KernelVersion;
 use nix::unistd::geteuid;
@@ -12,7 +12,8 @@ use crate::{
     error::{Error, Result},
     filter::{self, classic},
     host::{
-        nat,
+        nat::{self, Family},
+        reserve::reserve,
         route::{self, Device},
     },
     tracee,
@@ -33,6 +34,8 @@ pub struct Host {
     pub account: Option<Account>,
     /// The cgroup that we are in.
     pub cgroup: PathBuf,
+    /// What keeps the published ports for the program.
+    pub ports: Vec<OwnedFd>,
 }
 
 /// Checks all that a trace of this configuration needs.
@@ -48,10 +51,11 @@ pub fn host(config: &Config) -> Result<Host> {
     let device = config.device.as_deref().map(device).transpose()?;
     tracee::find(&config.program)?;
     let cgroup = cgroup::own()?;
-    nat::check()?;
+    nat::check(Family::V4)?;
     let filter = config.filter.as_deref();
     let filter = filter.map(|expression| filter::compile(expression, linktype::EN10MB)).transpose()?;
-    Ok(Host { device, filter, account, cgroup })
+    let ports = reserve(&config.published)?;
+    Ok(Host { device, filter, account, cgroup, ports })
 }
 
 /// A kernel that does not tell its version may well do.

@@ -67,6 +67,18 @@ pub struct Cli {
     #[arg(short = 'B', long, value_name = "KIB", default_value_t = 32768)]
     pub buffer_size: u32,
 
+    /// Make a port of PROGRAM reachable at the host's; repeatable
+    #[arg(short, long, value_name = "[HOST:]PORT[/udp]")]
+    pub publish: Vec<String>,
+
+    /// Let PROGRAM reach services on the host's 127.0.0.1 and ::1 at the gateway addresses
+    #[arg(long)]
+    pub host_loopback: bool,
+
+    /// Trace the namespace's lo too
+    #[arg(long)]
+    pub loopback: bool,
+
     /// Say nothing but errors and losses
     #[arg(short, long, conflicts_with = "verbose")]
     pub quiet: bool,

@@ -12,6 +12,7 @@ use nsntrace_ebpf::MAX_SNAPLEN;
 use crate::{
     cli::Cli,
     error::{Error, Result},
+    publish::{self, Publish},
 };
 
 /// What the user asked for.
@@ -39,6 +40,12 @@ pub struct Config {
     pub duration: Option<Duration>,
     /// Size of the ring buffer in bytes, a power of two.
     pub ring_bytes: u32,
+    /// Ports of the program that are reached at the host's.
+    pub published: Vec<Publish>,
+    /// Whether the program reaches services on the host's loopback.
+    pub host_loopback: bool,
+    /// Whether the program's own loopback is traced too.
+    pub loopback: bool,
     /// How much to say.
     pub words: Words,
     /// The program as it was named.
@@ -120,6 +127,9 @@ impl Config {
             count: cli.count.map(count).transpose()?,
             duration: cli.duration.map(duration).transpose()?,
             ring_bytes: ring_bytes(cli.buffer_size)?,
+            published: publish::parse(&cli.publish)?,
+            host_loopback: cli.host_loopback,
+            loopback: cli.loopback,
             words: match (cli.quiet, cli.verbose) {
                 (true, _) => Words::Quiet,
                 (false, 0) => Words::Normal,

@@ -3,11 +3,15 @@
 pub mod cgroup_leaf;
 pub mod change;
 pub mod forwarding;
+pub mod forwarding6;
 pub mod guardian;
 pub mod journal;
 mod lifeline;
 pub mod link;
+pub mod localnet;
 pub mod nat;
+pub mod published;
+pub mod reserve;
 pub mod resolver;
 pub mod route;
 pub mod run_id;
@@ -62,12 +66,17 @@ impl Changes {
         apply()
     }
 
-    /// Records of the other runs that are alive.
+    /// Whether another run, which is alive, has made the change. If so it is recorded as ours too: it must stay until
+    /// the last of us has ended.
     ///
     /// # Errors
-    /// Where a record cannot be read.
-    pub fn others(&self) -> Result<Vec<Vec<Change>>> {
-        self.dir.alive_besides(self.id())
+    /// Where a record cannot be read, or ours not be written.
+    pub fn share(&mut self, change: &Change) -> Result<bool> {
+        let others = self.dir.alive_besides(self.id())?;
+        match others.into_iter().flatten().find(|other| other.is_shared_with(change)) {
+            Some(same) => self.make(same, || Ok(true)),
+            None => Ok(false),
+        }
     }
 
     /// Undoes everything, the last change first. What fails is returned; its record stays for the next start.

@@ -1,8 +1,11 @@
 //! The namespace joined to the host: a link, a way out, and nothing of the host that is not undone.
 
+mod ipv6;
+
 use std::os::fd::AsFd;
 
 use ipnet::IpNet;
+use rtnetlink::packet_route::AddressFamily;
 
 use crate::{
     check::Host,
@@ -14,9 +17,11 @@ use crate::{
         change::Change,
         forwarding,
         link::{self, Names},
-        nat::{self, Rule},
+        localnet,
+        nat::{self, Family, Rule},
+        published,
         resolver::{self, relay::Relay},
-        route::{self, DEFAULT_MTU, Survey},
+        route::{self, DEFAULT_MTU, Device, Survey},
         run_id::RunId,
     },
     namespace::{inside, netns::Netns, sysctls},
@@ -32,6 +37,8 @@ pub struct Joined {
     pub names: Names,
     /// Its addresses.
     pub subnet: Subnet,
+    /// Those of IPv6, where it has some.
+    pub ipv6: Option<Subnet>,
     /// What the user knows the way out by.
     pub interface: String,
     /// The cgroup for who lives in it.
@@ -52,98 +59,184 @@ pub struct Lookups {
 /// Joins the namespace to the host: link, forwarding, routing, NAT, and a cgroup for who lives in it.
 ///
 /// # Errors
-/// Where one of it fails; what was changed is undone then.
+/// Where one of it fails; what was changed is undone then. Where only IPv6 cannot be had, that is said.
 pub fn join(config: &Config, host: &Host, netns: &Netns, signals: &Signals) -> Result<(Changes, Joined)> {
     let voice = Voice::new(config.words);
     let (mut changes, lock) = Changes::begin(|| signals.pending_end())?;
     let id = changes.id();
-    let survey = route::survey()?;
+    let mut survey = route::survey()?;
+    survey.taken.extend(resolver::configuration().servers.iter().map(|server| IpNet::from(server.address)));
     let subnet = free_subnet(&survey)?;
     let names = Names::of_this_process();
-    let uplinks = host.device.as_ref().map_or(&survey.uplinks[..], std::slice::from_ref);
-    let mtu = uplinks.first().map_or(DEFAULT_MTU, |uplink| uplink.mtu);
+    let ways = Ways::of(config, host, &survey);
     let leaf = Leaf::of(id, &host.cgroup);
 
     changes.make(Change::Link { name: names.outer.clone() }, || {
-        link::create(&names, netns.as_fd(), &subnet, mtu, id)
+        link::create(&names, netns.as_fd(), &subnet, ways.mtu, id)
     })?;
     inside::configure(netns, &names.inner, &subnet)?;
     sysctls::carry_over(netns)?;
     forwarding::allow(&names.outer)?;
-    for uplink in uplinks {
-        forward(&mut changes, &uplink.name, voice)?;
+    for device in ways.inlets {
+        forward(&mut changes, &device.name, voice)?;
     }
+    let mut leads_out = true;
+    if let Some((device, table)) = ways.only_by {
+        let change = Change::Routing { link: names.outer.clone(), table };
+        leads_out = changes
+            .make(change, || route::only_by(AddressFamily::Inet, &device.name, &names.outer, table))?;
+    }
+    let ipv6 = ipv6::join(&mut changes, netns, &names, &ways, &survey.taken, voice);
     drop(lock);
 
-    if let Some(device) = &host.device {
-        let table = route::FIRST_TABLE + std::process::id();
-        let change = Change::Routing { link: names.outer.clone(), table };
-        let leads_out = changes.make(change, || route::only_by(&device.name, &names.outer, table))?;
-        if !leads_out {
-            voice.no_way_out(&device.name);
+    let subnets = [Some(subnet), ipv6.map(|ipv6| ipv6.subnet)];
+    let (lookups, relayed) = look_up(config, netns, &names, &subnet, id)?;
+    let ipv6 = match let_pass(&mut changes, config, &names.outer, &subnets, relayed)? {
+        Ok(()) => ipv6,
+        Err(error) => {
+            ipv6::do_without(netns, &names, &error, voice);
+            None
         }
+    };
+    if ipv6.is_some() {
+        ipv6::settle(netns, &names)?;
     }
-    let mut rules = nat::plan(&names.outer, &subnet, id);
-    let lookups = look_up(config, netns, &names, &subnet, id, &mut rules)?;
-    changes.make(Change::Nat { rules: rules.clone() }, || nat::insert(&rules))?;
+    open(config, &names.outer, ipv6.is_some())?;
     changes.make(Change::Cgroup { path: leaf.path().to_owned() }, || leaf.create())?;
 
-    let interface =
-        uplinks.first().or(survey.uplink6.as_ref()).map_or("any", |uplink| &uplink.name).to_owned();
-    Ok((changes, Joined { names, subnet, interface, leaf, lookups }))
+    leads_out |= ipv6.is_some_and(|ipv6| ipv6.leads_out);
+    if let Some((device, _)) = ways.only_by.filter(|_| !leads_out) {
+        voice.no_way_out(&device.name);
+    }
+    let interface = ways.out.map_or("any", |device| &device.name).to_owned();
+    Ok((changes, Joined { names, subnet, ipv6: ipv6.map(|ipv6| ipv6.subnet), interface, leaf, lookups }))
+}
+
+/// By which devices packets leave and come.
+struct Ways<'a> {
+    /// What the user knows the way out by.
+    out: Option<&'a Device>,
+    /// Its MTU in bytes, which is the link's.
+    mtu: u32,
+    /// The device of `-d`, and the table of what leads out by it.
+    only_by: Option<(&'a Device, u32)>,
+    /// The devices at which IPv4 for the program comes in.
+    inlets: &'a [Device],
+    /// The devices at which IPv6 for it comes in, where there is no `-d`.
+    inlets6: &'a [Device],
+}
+
+impl<'a> Ways<'a> {
+    fn of(config: &Config, host: &'a Host, survey: &'a Survey) -> Self {
+        let uplinks = host.device.as_ref().map_or(&survey.uplinks[..], std::slice::from_ref);
+        let out = uplinks.first().or(survey.uplinks6.first());
+        // Connections to a published port come in by other devices too.
+        let (inlets, inlets6) = if host.device.is_none() && !config.published.is_empty() {
+            (&survey.inlets[..], &survey.inlets6[..])
+        } else {
+            (uplinks, &survey.uplinks6[..])
+        };
+        let table = route::FIRST_TABLE + std::process::id();
+        Self {
+            out,
+            mtu: out.map_or(DEFAULT_MTU, |device| device.mtu),
+            only_by: host.device.as_ref().map(|device| (device, table)),
+            inlets,
+            inlets6,
+        }
+    }
 }
 
 /// Addresses that nothing on this host knows.
 fn free_subnet(survey: &Survey) -> Result<Subnet> {
-    let mut taken = survey.taken.clone();
-    taken.extend(resolver::configuration().servers.iter().map(|server| IpNet::from(server.address)));
-    subnet::free(&taken, |below| fastrand::u32(..below)).ok_or_else(|| {
+    subnet::free(&survey.taken, |below| fastrand::u32(..below)).ok_or_else(|| {
         Error::told("no private IPv4 addresses are left for the namespace: the host's routes cover them all")
     })
 }
 
-/// Lets the host forward what comes in at an uplink, if it does not.
-fn forward(changes: &mut Changes, uplink: &str, voice: Voice) -> Result<()> {
-    let change = Change::Forwarding { device: uplink.to_owned(), on_a_router: forwarding::is_router()? };
-    // Another run has switched it on: it must stay on until the last of us has ended.
-    if let Some(same) = changes.others()?.into_iter().flatten().find(|other| other.is_shared_with(&change)) {
-        return changes.make(same, || Ok(()));
+/// Inserts the rules for the link's subnets, and those of the relay before them. Those for IPv6 may fail alone: that is
+/// the inner result.
+fn let_pass(
+    changes: &mut Changes,
+    config: &Config,
+    link: &str,
+    subnets: &[Option<Subnet>],
+    relayed: Vec<Rule>,
+) -> Result<Result<()>> {
+    let id = changes.id();
+    let rules = subnets.iter().flatten().flat_map(|subnet| rules(config, link, subnet, id));
+    let rules: Vec<_> = rules.chain(relayed).collect();
+    let (v4, v6) = changes.make(Change::Nat { rules: rules.clone() }, || Ok(nat::insert(&rules)))?;
+    v4.map(|()| v6)
+}
+
+/// The rules for one of the link's subnets. The last of a chain comes first.
+fn rules(config: &Config, link: &str, subnet: &Subnet, id: RunId) -> Vec<Rule> {
+    let mut rules = nat::plan(link, subnet, id);
+    if wants_loopback(config) {
+        rules.extend(localnet::plan(link, subnet, id, config.host_loopback));
     }
-    if forwarding::is_on(uplink)? {
+    rules.extend(published::plan(link, subnet, id, &config.published));
+    rules
+}
+
+/// Opens the link to the host's loopback, if that is to be reached from the program, or the program from there.
+fn open(config: &Config, link: &str, has_ipv6: bool) -> Result<()> {
+    if let Some(publish) = config.published.iter().find(|publish| publish.is_ipv6())
+        && !has_ipv6
+    {
+        return Err(Error::told(format!("-p {publish}: there is no IPv6 in this trace")));
+    }
+    if !wants_loopback(config) {
         return Ok(());
     }
-    changes.make(change, || forwarding::switch_on(uplink))?;
-    voice.forwarding(uplink);
+    localnet::open(link, Family::V4)?;
+    if has_ipv6 { localnet::open(link, Family::V6) } else { Ok(()) }
+}
+
+fn wants_loopback(config: &Config) -> bool {
+    config.host_loopback || !config.published.is_empty()
+}
+
+/// Lets the host forward what comes in at a device, if it does not.
+fn forward(changes: &mut Changes, device: &str, voice: Voice) -> Result<()> {
+    let change = Change::Forwarding { device: device.to_owned(), on_a_router: forwarding::is_router()? };
+    if changes.share(&change)? || forwarding::is_on(device)? {
+        return Ok(());
+    }
+    changes.make(change, || forwarding::switch_on(device))?;
+    voice.forwarding(format_args!("IPv4 forwarding on {device}"));
     Ok(())
 }
 
-/// Readies a way to name servers. `rules` are extended by what it needs in the host.
+/// Readies a way to name servers. Returns the rules that it needs in the host.
 fn look_up(
     config: &Config,
     netns: &Netns,
     names: &Names,
     subnet: &Subnet,
     id: RunId,
-    rules: &mut Vec<Rule>,
-) -> Result<Lookups> {
+) -> Result<(Lookups, Vec<Rule>)> {
     let configuration = resolver::configuration();
     let mut relay = None;
+    let mut rules = Vec::new();
     let servers = if config.use_public_dns {
         &resolver::PUBLIC[..]
     } else if resolver::needs_relay(&configuration, subnet::has_family) {
         let started = relay.insert(Relay::start(&names.outer, subnet)?);
-        rules.extend(nat::relayed(&names.outer, subnet.gateway, started.ports(), id));
+        rules = nat::relayed(&names.outer, subnet.gateway, started.ports(), id);
         &[subnet.gateway]
     } else {
-        return Ok(Lookups::default());
+        return Ok((Lookups::default(), rules));
     };
     // Nothing can be mounted over a name that is not there.
     if !resolver::has_file() {
         netns.run(|| {
             sysctl::set(&format!("ipv4/conf/{}/route_localnet", names.inner), "1")
                 .context("set", "route_localnet")?;
-            nat::insert(&nat::in_place_of_loopback(servers[0], id))
+            nat::insert(&nat::in_place_of_loopback(servers[0], id)).0
         })?;
     }
-    Ok(Lookups { resolv_conf: Some(configuration.with_servers(servers)), _relay: relay })
+    let resolv_conf = Some(configuration.with_servers(servers));
+    Ok((Lookups { resolv_conf, _relay: relay }, rules))
 }

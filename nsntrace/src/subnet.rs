@@ -1,8 +1,9 @@
-//! Which addresses the link gets: those of the original if they are free, else others from the private ranges.
+//! Which addresses the link gets. In IPv4 those of the original if they are free, else others from the private ranges;
+//! in IPv6 unique local ones, whose range is so wide that any are as good as free.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// The two addresses of a point-to-point link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +59,31 @@ pub fn free(taken: &[IpNet], mut random: impl FnMut(u32) -> u32) -> Option<Subne
     Some(subnet(pair))
 }
 
+/// An IPv6 pair that overlaps nothing in `taken`: a /127 below a random prefix of RFC 4193. `random` draws any number.
+///
+/// Routes for the whole range of unique local addresses do not count: they say of none that it is in use.
+///
+/// Returns none where no pair is free.
+pub fn free_ipv6(taken: &[IpNet], mut random: impl FnMut() -> u128) -> Option<Subnet> {
+    const WHOLE_RANGE: u8 = 8;
+    let taken: Vec<_> = taken
+        .iter()
+        .filter_map(|net| match net {
+            IpNet::V6(net) if net.prefix_len() > WHOLE_RANGE => Some(*net),
+            _ => None,
+        })
+        .collect();
+    let is_free = |pair: &Ipv6Net| !taken.iter().any(|net| net.contains(pair) || pair.contains(net));
+    let pair = std::iter::repeat_with(|| unique_local(random())).take(TRIES).find(is_free)?;
+    let inside = Ipv6Addr::from(u128::from(pair.network()) + 1);
+    Some(Subnet { gateway: pair.network().into(), inside: inside.into(), prefix_len: 127 })
+}
+
+fn unique_local(random: u128) -> Ipv6Net {
+    const FD: u128 = 0xfd << 120;
+    Ipv6Net::new_assert(Ipv6Addr::from(FD | random >> 8 & !1), 127)
+}
+
 fn nth_pair(range: &Ipv4Net, n: u32) -> Ipv4Net {
     Ipv4Net::new_assert(Ipv4Addr::from(u32::from(range.network()) + 2 * n), 31)
 }
@@ -110,6 +136,32 @@ mod tests {
         }
         let last = free(&taken, |below| below - 1).expect("free");
         assert_eq!(last.inside, IpAddr::from([172, 31, 255, 255]));
+    }
+
+    #[test]
+    fn ipv6_pairs_are_unique_local_and_aligned() {
+        let mut random = fastrand::Rng::with_seed(1);
+        for _ in 0..1000 {
+            let subnet = free_ipv6(&[], || random.u128(..)).expect("free");
+            let (IpAddr::V6(gateway), IpAddr::V6(inside)) = (subnet.gateway, subnet.inside) else {
+                panic!("not IPv6")
+            };
+            assert_eq!(gateway.octets()[0], 0xfd);
+            assert_eq!(u128::from(gateway) & 1, 0);
+            assert_eq!(u128::from(gateway) + 1, u128::from(inside));
+        }
+    }
+
+    #[test]
+    fn an_overlap_moves_an_ipv6_pair() {
+        let first = free_ipv6(&nets(&["fc00::/7", "fd00::/8"]), || 0).expect("routes for all do not count");
+        assert_eq!(first.inside, "fd00::1".parse::<IpAddr>().expect("an address"));
+        for taken in ["fd00::/48", "fd00::1/128"] {
+            let mut numbers = [0, 1 << 100].into_iter();
+            let moved = free_ipv6(&nets(&[taken]), || numbers.next().expect("two are enough"));
+            assert_eq!(moved.map(|subnet| subnet.gateway), "fd00:0:1000::".parse().ok(), "{taken}");
+        }
+        assert_eq!(free_ipv6(&nets(&["fd00::/9"]), || 0), None);
     }
 
     #[test]

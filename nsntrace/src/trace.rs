@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use crate::{
-    capture::{KernelLog, Loaded, Settings, drain::Drain},
+    capture::{Direction, KernelLog, Loaded, Settings, drain::Drain},
     check::{self, Host},
     config::{Config, Words},
     error::{Context, Error, Result},
@@ -81,7 +81,10 @@ async fn record(
 ) -> Result<u8> {
     let voice = Voice::new(config.words);
     let section = section(config, netns, &joined)?;
-    let (capture, packets, log) = loaded.attach(netns.try_clone()?, &joined.names.inner)?;
+    let mut interfaces = vec![(&joined.names.inner[..], &[Direction::In, Direction::Out][..])];
+    // What goes out there comes in there too, and is one packet.
+    interfaces.extend(config.loopback.then_some(("lo", &[Direction::Out][..])));
+    let (capture, packets, log) = loaded.attach(netns.try_clone()?, &interfaces)?;
     if let Some(signal) = signals.pending_end() {
         return Err(Error::Interrupted(signal as i32));
     }
@@ -165,15 +168,24 @@ async fn pass_on(log: Option<KernelLog>) {
 
 /// What a trace says of where its packets come from.
 fn section(config: &Config, netns: &Netns, joined: &Joined) -> Result<Section> {
-    let name = joined.names.inner.clone();
-    let find = || if_nametoindex(name.as_str()).context("find", format_args!("link {name}"));
-    let link = Interface {
+    let subnets = [Some(joined.subnet), joined.ipv6];
+    let addresses =
+        subnets.iter().flatten().map(|subnet| IpNet::new_assert(subnet.inside, subnet.prefix_len));
+    let mut interfaces = vec![interface(netns, &joined.names.inner, addresses.collect())?];
+    if config.loopback {
+        interfaces.push(interface(netns, "lo", Vec::new())?);
+    }
+    Ok(Section { snaplen: config.snaplen, filter: config.filter.clone(), interfaces })
+}
+
+fn interface(netns: &Netns, name: &str, addresses: Vec<IpNet>) -> Result<Interface> {
+    let find = || if_nametoindex(name).context("find", format_args!("link {name}"));
+    Ok(Interface {
         index: netns.run(find)?,
         link_type: linktype::EN10MB,
-        addresses: vec![IpNet::new_assert(joined.subnet.inside, joined.subnet.prefix_len)],
-        name: Some(name),
-    };
-    Ok(Section { snaplen: config.snaplen, filter: config.filter.clone(), interfaces: vec![link] })
+        addresses,
+        name: Some(name.to_owned()),
+    })
 }
 
 fn settings(config: &Config, host: &Host) -> Settings {

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use nsntrace_ebpf::Counters;
 
-use crate::config::Words;
+use crate::{config::Words, error::Error};
 
 /// Prints a line on stderr, in one piece: the program writes there too. Where it is closed there is nobody to tell.
 macro_rules! say {
@@ -46,10 +46,17 @@ impl Voice {
         }
     }
 
-    /// That a setting of the host is changed for a while.
-    pub fn forwarding(self, device: &str) {
+    /// That a setting of the host is changed for a while: `what` is forwarded, and where.
+    pub fn forwarding(self, what: std::fmt::Arguments<'_>) {
         if self.words > Words::Quiet {
-            say!("IPv4 forwarding on {device} was off: it is on for this trace, and off again after it.");
+            say!("{what} was off: it is on for this trace, and off again after it.");
+        }
+    }
+
+    /// That the program has no IPv6, and why.
+    pub fn no_ipv6(self, reason: &Error) {
+        if self.words > Words::Quiet {
+            say!("There is no IPv6 in this trace: {reason}.");
         }
     }
 

@@ -28,6 +28,9 @@ const ENVIRONMENT: [(&str, &str); 6] = [
 /// For `close_range`. Rust's own pipe to the child stays open until exec.
 const CLOSE_ON_EXEC: i32 = libc::CLOSE_RANGE_CLOEXEC.cast_signed();
 
+/// More descriptors than a test run has open.
+const FEW: RawFd = 4096;
+
 /// A command that is to run in the lab, in a working directory of its own.
 #[derive(Debug)]
 pub struct Job {
@@ -134,7 +137,12 @@ fn enter(command: &mut Command, space: &Space, procs: File, dir: &Path) -> Resul
             check(libc::chdir(dir.as_ptr()) as isize)?;
             check(libc::setsid() as isize)?;
             check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) as isize)?;
-            check(libc::close_range(3, u32::MAX, CLOSE_ON_EXEC) as isize)?;
+            if libc::close_range(3, u32::MAX, CLOSE_ON_EXEC) < 0 {
+                // Linux before 5.11 does not have the flag. It fails for numbers that are not open.
+                for fd in 3..FEW {
+                    libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
+                }
+            }
             if libc::getppid().cast_unsigned() != parent {
                 libc::_exit(1);
             }

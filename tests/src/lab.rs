@@ -24,6 +24,11 @@ pub const INTERNET_DEVICE: &str = "inet0";
 /// The address of all servers, one hop behind the fake host's gateway.
 pub const SERVER_ADDRESS: &str = "203.0.113.7";
 
+/// The same in IPv6, in a lab that has it: the fake host's address, and that of all servers.
+pub const HOST_ADDRESS6: &str = "2001:db8:99::1";
+/// See [`HOST_ADDRESS6`].
+pub const SERVER_ADDRESS6: &str = "2001:db8:7::7";
+
 const CGROUP_PREFIX: &str = "nsntrace-lab-";
 const TOOLS: [&str; 15] = [
     "busybox", "capinfos", "curl", "dig", "dnsmasq", "ip", "iperf3", "iptables", "nft", "prlimit", "python3",
@@ -89,6 +94,28 @@ impl Lab {
         self.host(["ip", "-batch", "-"])?.input(host.as_bytes())?.output()?;
         self.internet(["ip", "-batch", "-"])?.input(internet.as_bytes())?.output()?;
         self.has_carrier(HOST_DEVICE)
+    }
+
+    /// Gives both sides IPv6 addresses, which are usable at once, and the fake host a default route.
+    pub fn ipv6(&self) -> Result<()> {
+        self.ipv6_on_the_link()?;
+        let route = ["ip", "-6", "route", "add", "default", "via", "fe80::2", "dev", HOST_DEVICE];
+        self.host(route)?.output().map(drop)
+    }
+
+    /// The same without the route.
+    pub fn ipv6_on_the_link(&self) -> Result<()> {
+        let host = format!(
+            "address add fe80::1/64 dev {HOST_DEVICE} nodad\n\
+             address add {HOST_ADDRESS6}/64 dev {HOST_DEVICE} nodad\n"
+        );
+        let internet = format!(
+            "address add fe80::2/64 dev {INTERNET_DEVICE} nodad\n\
+             address add 2001:db8:99::2/64 dev {INTERNET_DEVICE} nodad\n\
+             address add {SERVER_ADDRESS6}/128 dev lo nodad\n"
+        );
+        self.host(["ip", "-batch", "-"])?.input(host.as_bytes())?.output()?;
+        self.internet(["ip", "-batch", "-"])?.input(internet.as_bytes())?.output().map(drop)
     }
 
     /// A cable's state follows a moment after its ends are up.

@@ -10,6 +10,7 @@
 //! namespaces; what runs in them runs in a cgroup of the lab. Nothing of the real host is changed except for
 //! that cgroup, and dropping the lab ends every process in it.
 
+pub mod ask;
 mod cgroup;
 pub mod filter;
 mod job;
@@ -26,7 +27,10 @@ mod words;
 
 pub use cgroup::{Cgroup, own_cgroup};
 pub use job::Job;
-pub use lab::{HOST_ADDRESS, HOST_DEVICE, INTERNET_DEVICE, Lab, SERVER_ADDRESS, nsntrace_binary, why_no_lab};
+pub use lab::{
+    HOST_ADDRESS, HOST_ADDRESS6, HOST_DEVICE, INTERNET_DEVICE, Lab, SERVER_ADDRESS, SERVER_ADDRESS6,
+    nsntrace_binary, why_no_lab,
+};
 pub use pcapng::{Passed, Pcapng, Source, Statistics};
 pub use running::{Done, Running};
 pub use server::{Server, Web};

@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Context, Result};
 
-use crate::{Lab, Running, SERVER_ADDRESS, SOON, until};
+use crate::{Lab, Running, SERVER_ADDRESS, SERVER_ADDRESS6, SOON, until};
 
 /// A server that listens. It is ended when this is dropped.
 #[derive(Debug)]
@@ -32,7 +32,8 @@ impl Web {
 
 const UDP_ECHO: &str = "
 import socket, sys
-echo = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+family = socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET
+echo = socket.socket(family, socket.SOCK_DGRAM)
 echo.bind((sys.argv[1], int(sys.argv[2])))
 while True:
     data, sender = echo.recvfrom(65535)
@@ -60,17 +61,34 @@ const DNSMASQ: [&str; 6] = [
 impl Lab {
     /// Starts a web server on port 80.
     pub fn web(&self) -> Result<Web> {
+        self.web_at(SERVER_ADDRESS, &format!("http://{SERVER_ADDRESS}/data.bin"))
+    }
+
+    /// The same in IPv6.
+    pub fn web6(&self) -> Result<Web> {
+        self.web_at(SERVER_ADDRESS6, &format!("http://[{SERVER_ADDRESS6}]/data.bin"))
+    }
+
+    fn web_at(&self, address: &str, url: &str) -> Result<Web> {
         let body = noise(3_000_000);
-        let job = self.internet(["python3", "-m", "http.server", "--bind", SERVER_ADDRESS, "80"])?;
+        let job = self.internet(["python3", "-m", "http.server", "--bind", address, "80"])?;
         fs::write(job.dir().join("data.bin"), &body)?;
         let server = Server { process: job.spawn()? };
-        self.wait_for_port(80)?;
-        Ok(Web { url: format!("http://{SERVER_ADDRESS}/data.bin"), body, server })
+        self.wait_for_port(address, 80)?;
+        Ok(Web { url: url.into(), body, server })
     }
 
     /// Starts a server that sends every datagram back.
     pub fn udp_echo(&self, port: u16) -> Result<Server> {
         self.serve(port, &["python3", "-c", UDP_ECHO, SERVER_ADDRESS, &port.to_string()])
+    }
+
+    /// The same in IPv6.
+    pub fn udp_echo6(&self, port: u16) -> Result<Server> {
+        let process = self.internet(["python3", "-c", UDP_ECHO, SERVER_ADDRESS6, &port.to_string()])?;
+        let server = Server { process: process.spawn()? };
+        self.wait_for_port(SERVER_ADDRESS6, port)?;
+        Ok(server)
     }
 
     /// Starts a server that takes datagrams and never answers.
@@ -110,7 +128,7 @@ impl Lab {
 
     fn serve(&self, port: u16, words: &[&str]) -> Result<Server> {
         let process = self.internet(words)?.spawn()?;
-        self.wait_for_port(port).with_context(|| process.stderr().unwrap_or_default())?;
+        self.wait_for_port(SERVER_ADDRESS, port).with_context(|| process.stderr().unwrap_or_default())?;
         Ok(Server { process })
     }
 
@@ -121,9 +139,10 @@ impl Lab {
         })
     }
 
-    fn wait_for_port(&self, port: u16) -> Result<()> {
+    fn wait_for_port(&self, address: &str, port: u16) -> Result<()> {
+        let address = if address.contains(':') { format!("[{address}]") } else { address.into() };
         until(&format!("a server on port {port}"), SOON, || {
-            let listening = self.internet(["ss", "-Hlntu", &format!("sport = :{port}")])?.output()?;
+            let listening = self.internet(["ss", "-Hlntu", &format!("src {address}:{port}")])?.output()?;
             Ok((!listening.is_empty()).then_some(()))
         })
     }

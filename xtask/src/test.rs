@@ -69,9 +69,9 @@ fn suite() -> Result<PathBuf> {
     let mut build =
         cargo(&["test", "--quiet", "--release", "--package", "nsntrace-tests", "--test", "e2e", "--no-run"]);
     let messages = stdout(build.args(["--message-format", "json"]))?;
-    // The programs of that package are built too, in any order.
-    let mut messages = messages.lines().filter(|line| line.contains("\"name\":\"e2e\""));
-    let path = messages.find_map(|line| line.split_once("\"executable\":\""));
+    // There are lines for what it needs too, in any order.
+    let suite = messages.lines().filter(|line| line.contains("\"name\":\"e2e\""));
+    let path = suite.filter_map(|line| line.split_once("\"executable\":\"")).next_back();
     let path = path.and_then(|(_, rest)| rest.split('"').next()).context("cargo names no test executable")?;
     Ok(path.into())
 }

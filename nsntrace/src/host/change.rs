@@ -4,7 +4,7 @@ use std::{fs::metadata, os::unix::fs::MetadataExt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{cgroup_leaf, link, nat::Rule, route};
+use super::{cgroup_leaf, forwarding6::WholeHost, link, nat::Rule, route};
 use crate::error::{Context, Result};
 
 /// One change in the host. Whoever undoes it has only this.
@@ -31,12 +31,19 @@ pub enum Change {
         /// Whether the host forwarded in general then.
         on_a_router: bool,
     },
+    /// IPv6 forwarding forced on a device, with the rule that guards it. Shared, as [`Change::Forwarding`] is.
+    ForceForwarding {
+        /// The device.
+        device: String,
+    },
+    /// IPv6 forwarding of the whole host, switched on from off, with the rule that guards it. Shared.
+    Forwarding6(WholeHost),
     /// Rules of this run in the packet filter.
     Nat {
         /// In the order in which they are inserted.
         rules: Vec<Rule>,
     },
-    /// A policy rule for what comes in at `link`, and the routing table that it names.
+    /// Policy rules for what comes in at `link`, in IPv4 and IPv6, and the routing table that they name.
     Routing {
         /// Name of the link's end in the host.
         link: String,
@@ -69,13 +76,15 @@ impl Change {
 
     /// Whether other runs may have recorded the same change, which is made once.
     pub fn is_shared(&self) -> bool {
-        matches!(self, Self::Forwarding { .. })
+        matches!(self, Self::Forwarding { .. } | Self::ForceForwarding { .. } | Self::Forwarding6(_))
     }
 
     /// Whether the two are one change, recorded by two runs.
     pub fn is_shared_with(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Forwarding { device, .. }, Self::Forwarding { device: other, .. }) => device == other,
+            (Self::ForceForwarding { device }, Self::ForceForwarding { device: other }) => device == other,
+            (Self::Forwarding6(_), Self::Forwarding6(_)) => true,
             _ => false,
         }
     }
@@ -85,7 +94,8 @@ impl Change {
         match self {
             Self::Origin { .. } => true,
             Self::Link { name } => name.starts_with(link::OUTER),
-            Self::Forwarding { device, .. } => is_device(device),
+            Self::Forwarding { device, .. } | Self::ForceForwarding { device } => is_device(device),
+            Self::Forwarding6(host) => host.devices().all(|device| is_device(device)),
             Self::Nat { rules } => rules.iter().all(Rule::is_ours),
             Self::Routing { link, table } => link.starts_with(link::OUTER) && *table >= route::FIRST_TABLE,
             Self::Cgroup { path } => {
@@ -120,10 +130,12 @@ mod tests {
         for line in [
             r#"{"Link":{"name":"eth0"}}"#,
             r#"{"Forwarding":{"device":"../../../kernel","on_a_router":false}}"#,
+            r#"{"ForceForwarding":{"device":".."}}"#,
+            r#"{"Forwarding6":{"takes_routers":["eth0","../../ipv4"],"forwarding":[]}}"#,
             r#"{"Routing":{"link":"nsgw1","table":254}}"#,
             r#"{"Cgroup":{"path":"/sys/fs/cgroup/system.slice"}}"#,
             r#"{"Cgroup":{"path":"nsntrace-1"}}"#,
-            r#"{"Nat":{"rules":[{"table":"filter","chain":"INPUT","spec":"-j DROP"}]}}"#,
+            r#"{"Nat":{"rules":[{"family":"V4","table":"filter","chain":"INPUT","spec":"-j DROP"}]}}"#,
         ] {
             assert_eq!(parse(&format!("{line}\n")), None, "{line}");
         }

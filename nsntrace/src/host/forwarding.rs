@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::nat::{self, Rule};
+use super::nat::{self, Family, Rule};
 use crate::{
     error::{Context, Result},
     sysctl,
@@ -38,7 +38,8 @@ pub fn allow(link: &str) -> Result<()> {
 /// # Errors
 /// Where rule or setting cannot be had.
 pub fn switch_on(device: &str) -> Result<()> {
-    nat::insert(&[guard(device)])?;
+    let (guarded, _) = nat::insert(&[guard(device)]);
+    guarded?;
     set(device, true)
 }
 
@@ -58,7 +59,8 @@ pub fn switch_off(device: &str, on_a_router: bool) -> Result<()> {
 
 /// One rule for all runs: every link of ours passes, so that no run's rule stands in an older run's way.
 fn guard(device: &str) -> Rule {
-    Rule::new("filter", "FORWARD", &format!("-i {device} ! -o {}+", super::link::OUTER), "guard", "DROP")
+    let matches = format!("-i {device} ! -o {}+", super::link::OUTER);
+    Rule::new(Family::V4, "filter", "FORWARD", &matches, "guard", "DROP")
 }
 
 fn read(setting: &str) -> Result<bool> {

@@ -10,9 +10,8 @@ use rtnetlink::{
 use super::run_id::RunId;
 use crate::{
     error::{Context, Result},
-    netlink,
+    ipv6, netlink,
     subnet::Subnet,
-    sysctl,
 };
 
 /// How the names of host ends begin; the pid follows. Nothing that a network manager takes for a card.
@@ -21,21 +20,34 @@ pub const OUTER: &str = "nsgw";
 /// How the names of the ends inside begin.
 const INNER: &str = "nscap";
 
-/// The names of the two ends.
+/// The names of the two ends, and their hardware addresses.
 #[derive(Clone, Debug)]
 pub struct Names {
     /// In the host.
     pub outer: String,
     /// In the namespace.
     pub inner: String,
+    /// The host's end.
+    pub outer_mac: [u8; 6],
+    /// The end in the namespace.
+    pub inner_mac: [u8; 6],
 }
 
 impl Names {
     /// The names for this process.
     pub fn of_this_process() -> Self {
         let pid = std::process::id();
-        Self { outer: format!("{OUTER}{pid}"), inner: format!("{INNER}{pid}") }
+        let outer_mac = random_mac();
+        let mut inner_mac = outer_mac;
+        inner_mac[5] ^= 1;
+        Self { outer: format!("{OUTER}{pid}"), inner: format!("{INNER}{pid}"), outer_mac, inner_mac }
     }
+}
+
+/// One that is locally administered. What the kernel draws itself udev may change later.
+fn random_mac() -> [u8; 6] {
+    let [.., a, b, c, d, e] = fastrand::u64(..).to_be_bytes();
+    [0x02, a, b, c, d, e]
 }
 
 /// Makes the pair, the inner end right inside the namespace, and readies the outer one.
@@ -45,10 +57,12 @@ impl Names {
 pub fn create(names: &Names, netns: BorrowedFd<'_>, subnet: &Subnet, mtu: u32, id: RunId) -> Result<()> {
     let peer = LinkMessageBuilder::<LinkUnspec>::new()
         .name(names.inner.clone())
+        .address(names.inner_mac.to_vec())
         .mtu(mtu)
         .setns_by_fd(netns.as_raw_fd())
         .build();
     let pair = LinkMessageBuilder::<LinkVeth>::new(&names.outer, &names.inner)
+        .address(names.outer_mac.to_vec())
         .mtu(mtu)
         .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
         .build();
@@ -56,19 +70,12 @@ pub fn create(names: &Names, netns: BorrowedFd<'_>, subnet: &Subnet, mtu: u32, i
     netlink::with(async |handle: &Handle| {
         handle.link().add(pair).execute().await.context("create", format_args!("link {outer}"))?;
         let index = netlink::link(handle, outer).await?.header.index;
-        quieten(outer);
+        ipv6::switch_off(outer);
         let address = handle.address().add(index, subnet.gateway, subnet.prefix_len);
         address.execute().await.context("give an address to", format_args!("link {outer}"))?;
         let up = LinkMessageBuilder::<LinkUnspec>::new().index(index).alias(id.tag()).up().build();
         handle.link().set(up).execute().await.context("bring up", format_args!("link {outer}"))
     })
-}
-
-/// The host's end says nothing of itself: the trace is for the program's packets.
-///
-/// On a kernel without IPv6 there is nothing to switch off.
-fn quieten(link: &str) {
-    let _ = sysctl::set(&format!("ipv6/conf/{link}/disable_ipv6"), "1");
 }
 
 /// Deletes the pair by its outer end, if that is the one of the run that `tag` names.

@@ -3,20 +3,21 @@
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use rtnetlink::{
-    Handle, RouteMessageBuilder,
+    Handle, IpVersion, RouteMessageBuilder,
     packet_route::{
         AddressFamily,
         address::AddressAttribute,
         link::LinkFlags,
         route::{
             RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHopFlags,
-            RouteScope, RouteType,
+            RouteProtocol, RouteScope, RouteType,
         },
-        rule::{RuleAttribute, RuleMessage},
+        rule::{RuleAction, RuleAttribute, RuleMessage},
     },
 };
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
+use super::link::OUTER;
 use crate::{
     error::{Context, Result},
     netlink,
@@ -35,8 +36,12 @@ pub struct Survey {
     pub taken: Vec<IpNet>,
     /// Devices of IPv4 default routes, the preferred one first.
     pub uplinks: Vec<Device>,
-    /// The device of the preferred IPv6 default route.
-    pub uplink6: Option<Device>,
+    /// The same for IPv6.
+    pub uplinks6: Vec<Device>,
+    /// These, and all others at which the host has an IPv4 address that is not loopback's.
+    pub inlets: Vec<Device>,
+    /// The same for IPv6; addresses that mean something on their link only do not count.
+    pub inlets6: Vec<Device>,
 }
 
 /// A network device.
@@ -58,11 +63,24 @@ pub fn survey() -> Result<Survey> {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             routes.extend(dump(handle, family).await?);
         }
-        let mut taken = addresses(handle).await?;
+        let addresses = addresses(handle).await?;
+        let mut taken: Vec<_> = addresses.iter().map(|(_, net)| net.trunc()).collect();
         taken.extend(routes.iter().filter_map(destination));
-        let uplinks = default_devices(handle, &routes, AddressFamily::Inet).await?;
-        let uplink6 = default_devices(handle, &routes, AddressFamily::Inet6).await?.into_iter().next();
-        Ok(Survey { taken, uplinks, uplink6 })
+        let ways = default_devices(handle, &routes, AddressFamily::Inet).await?;
+        let ways6 = default_devices(handle, &routes, AddressFamily::Inet6).await?;
+        let with_others = |ways: &[u32], is_ipv4: bool| {
+            let others =
+                addresses.iter().filter(|(_, net)| net.addr().is_ipv4() == is_ipv4 && is_reached(net));
+            ways.iter().copied().chain(others.map(|(index, _)| *index)).collect::<Vec<_>>()
+        };
+        let (all, all6) = (with_others(&ways, true), with_others(&ways6, false));
+        Ok(Survey {
+            taken,
+            uplinks: named(handle, ways).await?,
+            uplinks6: named(handle, ways6).await?,
+            inlets: named(handle, all).await?,
+            inlets6: named(handle, all6).await?,
+        })
     })
 }
 
@@ -80,31 +98,46 @@ pub fn device(name: &str) -> Result<Device> {
 /// Ethernet's MTU, for a host without an uplink.
 pub const DEFAULT_MTU: u32 = 1500;
 
-/// Sends what comes in at `link` out by `device` and by no other: a copy of the device's routes in a table of its own,
-/// and an end to the look-up, so that nothing takes another way while the device is down. Returns whether that leads beyond the device's own networks.
+/// Whether the device has a route in IPv6 that leads beyond its own link.
+///
+/// # Errors
+/// Where netlink does not answer.
+pub fn has_ipv6(device: &str) -> Result<bool> {
+    netlink::with(async |handle: &Handle| {
+        let index = netlink::link(handle, device).await?.header.index;
+        let routes = dump(handle, AddressFamily::Inet6).await?;
+        Ok(routes.into_iter().filter_map(|route| by_device(route, index)).any(|route| is_wide(&route)))
+    })
+}
+
+/// Sends what comes in at `link` out by `device` and by no other: a copy of the device's routes of that family in a
+/// table of its own, and an end to the look-up, so that nothing takes another way while the device is down. Returns
+/// whether that leads beyond the device's own networks.
 ///
 /// # Errors
 /// Where a route or the rule is refused.
-pub fn only_by(device: &str, link: &str, table: u32) -> Result<bool> {
+pub fn only_by(family: AddressFamily, device: &str, link: &str, table: u32) -> Result<bool> {
     netlink::with(async |handle: &Handle| {
         let found = netlink::link(handle, device).await?;
         let index = found.header.index;
-        let routes = dump(handle, AddressFamily::Inet).await?;
+        let routes = dump(handle, family).await?;
         let mut own: Vec<_> = routes.into_iter().filter_map(|route| by_device(route, index)).collect();
         // Routes to neighbours come first: a gateway must be reachable when its route is added.
-        own.sort_by_key(|route| std::cmp::Reverse(u8::from(route.header.scope)));
+        own.sort_by_key(|route| (std::cmp::Reverse(u8::from(route.header.scope)), has_gateway(route)));
         let has_default = own.iter().any(|route| route.header.destination_prefix_length == 0);
+        // A device without neighbours takes whatever is sent to it; in IPv6 each has routes, to its own link.
+        let no_neighbours = found.header.flags.intersects(LinkFlags::Pointopoint | LinkFlags::Noarp)
+            && (family == AddressFamily::Inet || own.iter().any(is_wide));
         for route in own {
             add(handle, moved(route, table), device).await?;
         }
-        // A device without neighbours takes whatever is sent to it.
-        let no_neighbours = found.header.flags.intersects(LinkFlags::Pointopoint | LinkFlags::Noarp);
         if !has_default && no_neighbours {
-            add(handle, default_by(index, table), device).await?;
+            add(handle, default_by(family, index, table), device).await?;
         }
-        add(handle, unreachable(table), device).await?;
-        let rule = handle.rule().add().v4().input_interface(link).table_id(table).priority(RULE_PRIORITY);
-        rule.action(rtnetlink::packet_route::rule::RuleAction::ToTable)
+        add(handle, unreachable(family, table), device).await?;
+        let mut rule = handle.rule().add().input_interface(link).table_id(table).priority(RULE_PRIORITY);
+        rule.message_mut().header.family = family;
+        rule.action(RuleAction::ToTable)
             .execute()
             .await
             .context("add", format_args!("a routing rule for {link}"))?;
@@ -112,23 +145,29 @@ pub fn only_by(device: &str, link: &str, table: u32) -> Result<bool> {
     })
 }
 
-/// Undoes [`only_by`].
+/// Undoes [`only_by`], for both families.
 ///
 /// # Errors
 /// Where the kernel refuses to delete rule or route.
 pub fn remove(link: &str, table: u32) -> Result<()> {
     netlink::with(async |handle: &Handle| {
-        let mut rules = handle.rule().get(rtnetlink::IpVersion::V4).execute();
-        while let Some(rule) = rules.try_next().await.context("read", "the routing rules")? {
-            if is_ours(&rule, link, table) {
+        for (version, family) in [(IpVersion::V4, AddressFamily::Inet), (IpVersion::V6, AddressFamily::Inet6)]
+        {
+            let rules: Result<Vec<_>, _> = handle.rule().get(version).execute().try_collect().await;
+            let rules = match rules.context("read", "the routing rules") {
+                // The kernel has no such family.
+                Err(error) if error.errno() == Some(libc::EAFNOSUPPORT) => continue,
+                rules => rules?,
+            };
+            for rule in rules.into_iter().filter(|rule| is_ours(rule, link, table)) {
                 let deleted = handle.rule().del(rule).execute().await;
                 gone_is_fine(deleted.context("delete", format_args!("the routing rule for {link}")))?;
             }
-        }
-        for route in dump(handle, AddressFamily::Inet).await? {
-            if table_of(&route) == table {
-                let deleted = handle.route().del(route).execute().await;
-                gone_is_fine(deleted.context("delete", format_args!("a route of table {table}")))?;
+            for route in dump(handle, family).await? {
+                if table_of(&route) == table {
+                    let deleted = handle.route().del(route).execute().await;
+                    gone_is_fine(deleted.context("delete", format_args!("a route of table {table}")))?;
+                }
             }
         }
         Ok(())
@@ -157,7 +196,8 @@ async fn add(handle: &Handle, route: RouteMessage, device: &str) -> Result<()> {
     handle.route().add(route).execute().await.context("copy", format_args!("a route by {device}"))
 }
 
-async fn addresses(handle: &Handle) -> Result<Vec<IpNet>> {
+/// The host's addresses with their networks, and by the numbers of their devices.
+async fn addresses(handle: &Handle) -> Result<Vec<(u32, IpNet)>> {
     let messages: Vec<_> =
         handle.address().get().execute().try_collect().await.context("read", "the host's addresses")?;
     let net = |message: &rtnetlink::packet_route::address::AddressMessage| {
@@ -166,7 +206,15 @@ async fn addresses(handle: &Handle) -> Result<Vec<IpNet>> {
             _ => None,
         })
     };
-    Ok(messages.iter().filter_map(net).map(|net| net.trunc()).collect())
+    Ok(messages.iter().filter_map(|message| Some((message.header.index, net(message)?))).collect())
+}
+
+/// Whether others may reach the host at the address.
+fn is_reached(net: &IpNet) -> bool {
+    match net.addr() {
+        IpAddr::V4(address) => !address.is_loopback(),
+        IpAddr::V6(address) => !address.is_loopback() && !address.is_unicast_link_local(),
+    }
 }
 
 fn destination(route: &RouteMessage) -> Option<IpNet> {
@@ -183,7 +231,7 @@ async fn default_devices(
     handle: &Handle,
     routes: &[RouteMessage],
     family: AddressFamily,
-) -> Result<Vec<Device>> {
+) -> Result<Vec<u32>> {
     let mut ways: Vec<_> = routes
         .iter()
         .filter(|route| route.header.address_family == family && table_of(route) < FIRST_TABLE)
@@ -194,19 +242,28 @@ async fn default_devices(
         .collect();
     ways.sort_unstable();
     let preferred = way_out(handle, family).await?;
+    Ok(preferred.into_iter().chain(ways.into_iter().map(|(_, index)| index)).collect())
+}
+
+/// The devices of these numbers, each once, without loopback and the links of other runs.
+async fn named(handle: &Handle, indices: Vec<u32>) -> Result<Vec<Device>> {
+    let mut seen = Vec::new();
     let mut found: Vec<Device> = Vec::new();
-    for index in preferred.into_iter().chain(ways.into_iter().map(|(_, index)| index)) {
+    for index in indices {
+        if seen.contains(&index) {
+            continue;
+        }
+        seen.push(index);
         let link = handle.link().get().match_index(index).execute().try_next().await;
-        let link = match link.context("look up", format_args!("the device {index} of a route")) {
+        let link = match link.context("look up", format_args!("the device {index}")) {
             // It went away meanwhile.
             Err(error) if error.errno() == Some(libc::ENODEV) => continue,
             link => link?,
         };
         let Some(link) = link else { continue };
-        let Some(name) = netlink::name(&link).filter(|name| *name != "lo") else { continue };
-        if !found.iter().any(|device| device.name == name) {
-            found.push(Device { name: name.to_owned(), mtu: netlink::mtu(&link).unwrap_or(DEFAULT_MTU) });
-        }
+        let is_meant = |name: &&str| *name != "lo" && !name.starts_with(OUTER);
+        let Some(name) = netlink::name(&link).filter(is_meant) else { continue };
+        found.push(Device { name: name.to_owned(), mtu: netlink::mtu(&link).unwrap_or(DEFAULT_MTU) });
     }
     Ok(found)
 }
@@ -286,6 +343,8 @@ fn table_of(route: &RouteMessage) -> u32 {
 
 /// The same route in another table, without what only the kernel says of it.
 fn moved(mut route: RouteMessage, table: u32) -> RouteMessage {
+    // What a router has announced is forgotten in its time; the copy is ours.
+    route.header.protocol = RouteProtocol::Static;
     // A next hop object says the same as gateway and device do, and the kernel takes one of the two.
     let told = |attribute: &RouteAttribute| {
         matches!(attribute, RouteAttribute::Table(_) | RouteAttribute::CacheInfo(_) | RouteAttribute::NhId(_))
@@ -297,18 +356,36 @@ fn moved(mut route: RouteMessage, table: u32) -> RouteMessage {
     route
 }
 
-fn default_by(index: u32, table: u32) -> RouteMessage {
-    RouteMessageBuilder::<Ipv4Addr>::new()
+fn default_by(family: AddressFamily, index: u32, table: u32) -> RouteMessage {
+    let mut route = RouteMessageBuilder::<IpAddr>::new()
         .output_interface(index)
         .scope(RouteScope::Link)
         .table_id(table)
-        .build()
+        .build();
+    route.header.address_family = family;
+    route
 }
 
-fn unreachable(table: u32) -> RouteMessage {
-    RouteMessageBuilder::<Ipv4Addr>::new()
+fn unreachable(family: AddressFamily, table: u32) -> RouteMessage {
+    let mut route = RouteMessageBuilder::<IpAddr>::new()
         .kind(RouteType::Unreachable)
         .table_id(table)
         .priority(u32::MAX)
-        .build()
+        .build();
+    route.header.address_family = family;
+    route
+}
+
+fn has_gateway(route: &RouteMessage) -> bool {
+    route.attributes.iter().any(|attribute| matches!(attribute, RouteAttribute::Gateway(_)))
+}
+
+/// Whether it leads beyond what is on the device's own link anyway.
+fn is_wide(route: &RouteMessage) -> bool {
+    match destination(route) {
+        Some(IpNet::V6(net)) => {
+            !net.addr().is_unicast_link_local() && !net.addr().is_multicast() && !net.addr().is_loopback()
+        }
+        _ => true,
+    }
 }

@@ -1,9 +1,11 @@
-//! The one way back: from a record, the last change first. What is gone already is a success.
+//! The one way back, from a record. What is gone already is a success.
+
+use std::{panic::resume_unwind, thread};
 
 use super::{
     cgroup_leaf,
     change::Change,
-    forwarding,
+    forwarding, forwarding6,
     journal::{Journal, Lock, RunDir},
     link, nat, route,
     run_id::RunId,
@@ -43,7 +45,11 @@ pub fn undo(dir: &RunDir, journal: Journal, lock: Option<&Lock>) -> Vec<Error> {
     let tag = journal.id().tag();
     let (shared, own): (Vec<_>, Vec<_>) =
         journal.changes().iter().rev().partition(|change| change.is_shared());
-    let mut errors: Vec<_> = own.into_iter().filter_map(|change| undo_own(&tag, change).err()).collect();
+    // Who lives in the cgroup must not be left with half of a network.
+    let (cgroups, own): (Vec<_>, Vec<_>) =
+        own.into_iter().partition(|change| matches!(change, Change::Cgroup { .. }));
+    let mut errors = at_once(&cgroups, |change| undo_own(&tag, change));
+    errors.extend(at_once(&own, |change| undo_own(&tag, change)));
 
     // What runs share is the last one's to undo, and which is the last must not change meanwhile: the record goes
     // away under the same lock.
@@ -52,11 +58,30 @@ pub fn undo(dir: &RunDir, journal: Journal, lock: Option<&Lock>) -> Vec<Error> {
         errors.push(error);
         return errors;
     }
-    errors.extend(shared.into_iter().filter_map(|change| undo_shared(dir, journal.id(), change).err()));
+    errors.extend(at_once(&shared, |change| undo_shared(dir, journal.id(), change)));
     if errors.is_empty() {
         errors.extend(dir.forget(journal).err());
     }
     errors
+}
+
+/// Undoes them all at the same time, since most of it is waiting for the kernel, and returns what failed.
+fn at_once(changes: &[&Change], undo: impl Fn(&Change) -> Result<()> + Sync) -> Vec<Error> {
+    let undo = &undo;
+    thread::scope(|scope| {
+        let threads: Vec<_> = changes
+            .iter()
+            .map(|change| match thread::Builder::new().spawn_scoped(scope, move || undo(change)) {
+                Ok(thread) => Ok(thread),
+                Err(_) => Err(undo(change)),
+            })
+            .collect();
+        let results = threads.into_iter().map(|thread| match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            Err(done) => done,
+        });
+        results.filter_map(Result::err).collect()
+    })
 }
 
 fn undo_own(tag: &str, change: &Change) -> Result<()> {
@@ -65,12 +90,21 @@ fn undo_own(tag: &str, change: &Change) -> Result<()> {
         Change::Nat { rules } => nat::remove(rules),
         Change::Routing { link, table } => route::remove(link, *table),
         Change::Cgroup { path } => cgroup_leaf::remove(path),
-        Change::Origin { .. } | Change::Forwarding { .. } => Ok(()),
+        Change::Origin { .. }
+        | Change::Forwarding { .. }
+        | Change::ForceForwarding { .. }
+        | Change::Forwarding6(_) => Ok(()),
     }
 }
 
 fn undo_shared(dir: &RunDir, own: RunId, change: &Change) -> Result<()> {
-    let Change::Forwarding { device, on_a_router } = change else { return Ok(()) };
-    let is_used = dir.alive_besides(own)?.iter().flatten().any(|other| other.is_shared_with(change));
-    if is_used { Ok(()) } else { forwarding::switch_off(device, *on_a_router) }
+    if dir.alive_besides(own)?.iter().flatten().any(|other| other.is_shared_with(change)) {
+        return Ok(());
+    }
+    match change {
+        Change::Forwarding { device, on_a_router } => forwarding::switch_off(device, *on_a_router),
+        Change::ForceForwarding { device } => forwarding6::let_be(device),
+        Change::Forwarding6(host) => host.switch_off(),
+        _ => Ok(()),
+    }
 }

@@ -9,9 +9,9 @@ use rtnetlink::{
 use super::netns::Netns;
 use crate::{
     error::{Context, Result},
+    ipv6::{self, End},
     netlink,
     subnet::Subnet,
-    sysctl,
 };
 
 /// Gives the link its address, brings it and `lo` up, and sends everything else to the gateway.
@@ -20,21 +20,31 @@ use crate::{
 /// Where the kernel refuses one of it.
 pub fn configure(netns: &Netns, link: &str, subnet: &Subnet) -> Result<()> {
     netns.run(|| {
-        // Before the link is up, so that it is not announced: the trace begins with the program's first packet.
-        let _ = sysctl::set(&format!("ipv6/conf/{link}/disable_ipv6"), "1");
+        // Before the link is up: the trace begins with the program's first packet.
+        ipv6::switch_off(link);
         netlink::with(async |handle: &Handle| {
             bring_up(handle, "lo").await?;
             let index = bring_up(handle, link).await?;
             let address = handle.address().add(index, subnet.inside, subnet.prefix_len);
             address.execute().await.context("give an address to", format_args!("link {link}"))?;
-            handle
-                .route()
-                .add(default_by(subnet.gateway))
-                .execute()
-                .await
-                .context("add", "the default route inside")
+            add_default(handle, subnet.gateway).await
         })
     })
+}
+
+/// Gives the link, which is up, an IPv6 address too, and sends everything else of IPv6 to the gateway.
+///
+/// # Errors
+/// Where the kernel refuses one of it.
+pub fn configure_ipv6(netns: &Netns, end: End<'_>) -> Result<()> {
+    netns.run(|| {
+        ipv6::switch_on(end)?;
+        netlink::with(async |handle: &Handle| add_default(handle, end.peer).await)
+    })
+}
+
+async fn add_default(handle: &Handle, gateway: IpAddr) -> Result<()> {
+    handle.route().add(default_by(gateway)).execute().await.context("add", "the default route inside")
 }
 
 async fn bring_up(handle: &Handle, link: &str) -> Result<u32> {

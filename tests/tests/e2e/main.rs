@@ -9,13 +9,17 @@ use nsntrace_tests::{Lab, why_no_lab};
 mod dns;
 mod filter;
 mod flood;
+mod forwarding6;
+mod host_services;
 mod iptables;
+mod ipv6;
 mod limits;
 mod live;
 mod network;
 mod output;
 mod parallel;
 mod pcapng;
+mod publish;
 mod resolv_conf;
 mod rotation;
 mod run_folder;
@@ -48,6 +52,10 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("network", network::CASES),
     ("dns", dns::CASES),
     ("resolv_conf", resolv_conf::CASES),
+    ("ipv6", ipv6::CASES),
+    ("forwarding6", forwarding6::CASES),
+    ("host_services", host_services::CASES),
+    ("publish", publish::CASES),
     ("tracee", tracee::CASES),
     ("signals", signals::CASES),
     ("terminal", terminal::CASES),

@@ -4,21 +4,27 @@ mod batch;
 mod clock;
 pub mod drain;
 mod filtered;
+mod hook;
 mod kernel_log;
 mod mapping;
 mod processors;
 mod ring;
 
-use std::{os::fd::AsFd, sync::Arc};
+use std::{fs::File, os::fd::AsFd, path::Path, sync::Arc};
 
 use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
     maps::{Map, MapData},
-    programs::{ProgramError, SchedClassifier, TcAttachType, tc},
+    programs::{
+        CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Program, ProgramError, SchedClassifier,
+        TcAttachType, tc,
+    },
+    sys::SyscallError,
     util::{KernelVersion, nr_cpus},
 };
 use nsntrace_ebpf::{Counters, names};
 
+pub use hook::Hook;
 pub use kernel_log::KernelLog;
 
 use crate::{
@@ -37,6 +43,8 @@ static OBJECT: &[u8] = include_bytes_aligned!("../bpf/nsntrace.bpf.o");
 /// How a capture is to be.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Where packets are got hold of.
+    pub hook: Hook,
     /// Bytes to keep of a packet.
     pub snaplen: u32,
     /// Size of the ring buffer in bytes, a power of two.
@@ -47,8 +55,8 @@ pub struct Settings {
     pub filter: Option<Vec<classic::Instruction>>,
 }
 
-/// A direction of an interface.
-#[derive(Clone, Copy, Debug)]
+/// A direction, seen from who is traced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// What comes in.
     In,
@@ -66,6 +74,7 @@ pub struct Loaded {
 
 /// What is attached, and what it leads to.
 struct Programs {
+    hook: Hook,
     ebpf: Ebpf,
     filtered: Option<Filtered>,
 }
@@ -78,9 +87,10 @@ pub struct Packets {
     since: u64,
 }
 
-/// A capture on an interface. Dropped, it is detached.
+/// A capture on interfaces or on a cgroup. Dropped, it is detached.
 pub struct Capture {
-    netns: Netns,
+    /// That of the interfaces.
+    netns: Option<Netns>,
     programs: Option<Programs>,
     processors: Arc<Processors>,
 }
@@ -101,8 +111,8 @@ impl Loaded {
             .map_max_entries(names::RING, settings.ring_bytes)
             .map_max_entries(names::PROCESSORS, u32::try_from(cpus).context("count", "the processors")?);
         let mut ebpf = loader.load(OBJECT).context("load", "the capture program")?;
-        for name in [names::TC_INGRESS, names::TC_EGRESS] {
-            let loaded = program(&mut ebpf, name)?.load().map_err(refusal);
+        for name in settings.hook.programs() {
+            let loaded = hook::load(program(&mut ebpf, name)?).map_err(refusal);
             loaded.context("load", format_args!("the capture program {name}"))?;
         }
         let ring = take(&mut ebpf, names::RING)?.fd().as_fd().try_clone_to_owned();
@@ -113,9 +123,9 @@ impl Loaded {
         let filtered = settings
             .filter
             .as_deref()
-            .map(|filter| filtered(&mut loader, filter, &mut ebpf, &books))
+            .map(|filter| filtered(&mut loader, filter, settings.hook, &ebpf, &books))
             .transpose()?;
-        Ok(Self { programs: Programs { ebpf, filtered }, ring, processors, log })
+        Ok(Self { programs: Programs { hook: settings.hook, ebpf, filtered }, ring, processors, log })
     }
 
     /// Attaches to interfaces in a namespace, to these directions of each. Packets go into the ring from here on.
@@ -123,47 +133,88 @@ impl Loaded {
     /// # Errors
     /// Where the kernel refuses it.
     pub fn attach(
-        self,
+        mut self,
         netns: Netns,
         interfaces: &[(&str, &[Direction])],
     ) -> Result<(Capture, Packets, Option<KernelLog>)> {
-        let Self { programs, ring, processors, log } = self;
-        let mut capture = Capture { netns, programs: Some(programs), processors: Arc::clone(&processors) };
         let since = boot_now();
         for (interface, directions) in interfaces {
-            capture.attach(interface, directions)?;
+            netns.run(|| self.programs.attach(interface, directions))?;
         }
-        Ok((capture, Packets { ring, processors, since }, log))
+        Ok(self.attached(Some(netns), since))
+    }
+
+    /// Attaches to a cgroup, beside what is attached there. Packets of its sockets, and of those of the cgroups below
+    /// it, go into the ring from here on.
+    ///
+    /// # Errors
+    /// Where the kernel refuses it.
+    pub fn attach_to_cgroup(mut self, path: &Path) -> Result<(Capture, Packets, Option<KernelLog>)> {
+        let since = boot_now();
+        self.programs.attach_to_cgroup(path)?;
+        Ok(self.attached(None, since))
+    }
+
+    fn attached(self, netns: Option<Netns>, since: u64) -> (Capture, Packets, Option<KernelLog>) {
+        let Self { programs, ring, processors, log } = self;
+        let capture = Capture { netns, programs: Some(programs), processors: Arc::clone(&processors) };
+        (capture, Packets { ring, processors, since }, log)
+    }
+}
+
+impl Programs {
+    fn attach(&mut self, interface: &str, directions: &[Direction]) -> Result<()> {
+        if !has_links() {
+            tc::qdisc_add_clsact(interface).context("add a clsact qdisc to", interface)?;
+        }
+        for direction in directions {
+            let hook = match direction {
+                Direction::In => TcAttachType::Ingress,
+                Direction::Out => TcAttachType::Egress,
+            };
+            let program: &mut SchedClassifier =
+                self.entry(*direction)?.try_into().context("use", interface)?;
+            program.attach(interface, hook).context("attach the capture to", interface)?;
+        }
+        Ok(())
+    }
+
+    fn attach_to_cgroup(&mut self, path: &Path) -> Result<()> {
+        // The kernel takes no mode for a link, which is there from 5.7 on: it lets others be beside it always.
+        let mode = CgroupAttachMode::Single;
+        let cgroup = File::open(path).context("open the cgroup", path.display())?;
+        for (direction, hook) in
+            [(Direction::In, CgroupSkbAttachType::Ingress), (Direction::Out, CgroupSkbAttachType::Egress)]
+        {
+            let program: &mut CgroupSkb =
+                self.entry(direction)?.try_into().context("use", "the capture program")?;
+            program.attach(&cgroup, hook, mode).map_err(|error| not_beside(error, path))?;
+        }
+        Ok(())
+    }
+
+    /// The program that gets the packets first.
+    fn entry(&mut self, direction: Direction) -> Result<&mut Program> {
+        let [ingress, egress] = self.hook.programs();
+        let ebpf = self.filtered.as_mut().map_or(&mut self.ebpf, |filtered| &mut filtered.ebpf);
+        program(ebpf, if direction == Direction::In { ingress } else { egress })
     }
 }
 
 impl Capture {
-    fn attach(&mut self, interface: &str, directions: &[Direction]) -> Result<()> {
-        let Some(programs) = self.programs.as_mut() else { return Ok(()) };
-        let ebpf = programs.filtered.as_mut().map_or(&mut programs.ebpf, |filtered| &mut filtered.ebpf);
-        self.netns.run(|| {
-            if !has_links() {
-                tc::qdisc_add_clsact(interface).context("add a clsact qdisc to", interface)?;
-            }
-            for direction in directions {
-                let (name, hook) = match direction {
-                    Direction::In => (names::TC_INGRESS, TcAttachType::Ingress),
-                    Direction::Out => (names::TC_EGRESS, TcAttachType::Egress),
-                };
-                program(ebpf, name)?.attach(interface, hook).context("attach the capture to", interface)?;
-            }
-            Ok(())
-        })
-    }
-
     /// Ends the capture. When it returns, no program puts anything into the ring any more.
     ///
     /// # Errors
     /// Where the namespace cannot be entered.
     pub fn detach(&mut self) -> Result<()> {
         let Some(programs) = self.programs.take() else { return Ok(()) };
+        let Some(netns) = &self.netns else {
+            drop(programs);
+            wait_for_programs();
+            return Ok(());
+        };
         // Before there were links, aya detaches by the interface's number, and that means something in one namespace.
-        self.netns.run(|| {
+        netns.run(|| {
             drop(programs);
             Ok(())
         })?;
@@ -185,12 +236,13 @@ impl Drop for Capture {
     }
 }
 
-/// Since 6.6 programs are attached by links of their own; before, to a qdisc that must be there.
+/// Since 6.6 programs are attached to interfaces by links of their own; before, to a qdisc that must be there.
 fn has_links() -> bool {
     KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0))
 }
 
-/// The end of a link waits for the programs that are just running, the end of a filter does not. This returns when
+/// The end of a link at an interface waits for the programs that are just running; that of a filter does not, nor that
+/// of a link at a cgroup. This returns when
 /// each processor has passed a point at which it runs none.
 fn wait_for_programs() {
     const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
@@ -198,27 +250,40 @@ fn wait_for_programs() {
     unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
 }
 
-fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier> {
-    let program = ebpf.program_mut(name).ok_or_else(|| missing(name))?;
-    program.try_into().context("use", format_args!("the capture program {name}"))
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program> {
+    ebpf.program_mut(name).ok_or_else(|| missing(name))
 }
 
 fn filtered(
     loader: &mut EbpfLoader<'_>,
     filter: &[classic::Instruction],
-    ebpf: &mut Ebpf,
+    hook: Hook,
+    ebpf: &Ebpf,
     books: &MapData,
 ) -> Result<Filtered> {
-    let fd = |name| {
-        let program: &SchedClassifier =
-            ebpf.program(name).ok_or_else(|| missing(name))?.try_into().context("use", name)?;
-        program.fd().context("use", name)
-    };
+    let fd = |name| ebpf.program(name).ok_or_else(|| missing(name))?.fd().context("use", name);
+    let [ingress, egress] = hook.programs();
     let captures = [
-        Captures { name: names::TC_INGRESS, fd: fd(names::TC_INGRESS)?, outgoing: false },
-        Captures { name: names::TC_EGRESS, fd: fd(names::TC_EGRESS)?, outgoing: true },
+        Captures { name: ingress, fd: fd(ingress)?, outgoing: false },
+        Captures { name: egress, fd: fd(egress)?, outgoing: true },
     ];
-    Filtered::load(loader, filter, &captures, books.fd().as_fd())
+    Filtered::load(loader, filter, hook, &captures, books.fd().as_fd())
+}
+
+/// Why the kernel does not attach to a cgroup. Who has not said that there may be others beside him is alone there, and
+/// in what is below.
+fn not_beside(error: ProgramError, path: &Path) -> Error {
+    let (action, object) = ("attach the capture to cgroup", path.display().to_string());
+    match error {
+        ProgramError::SyscallError(SyscallError { io_error, .. }) => match io_error.raw_os_error() {
+            Some(libc::EPERM) => Error::told(format!(
+                "cannot {action} {object}: a program that wants to be alone is attached there or above; \
+                 'bpftool cgroup tree' shows it"
+            )),
+            _ => Error::Failed { action, object, source: io_error.into() },
+        },
+        error => Error::Failed { action, object, source: error.into() },
+    }
 }
 
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<MapData> {

@@ -8,7 +8,7 @@ use nsntrace_ebpf::linktype;
 
 use crate::{
     cgroup,
-    config::Config,
+    config::{Config, Running},
     error::{Error, Result},
     filter::{self, classic},
     host::{
@@ -43,19 +43,39 @@ pub struct Host {
 /// # Errors
 /// What is missing, and how to mend it.
 pub fn host(config: &Config) -> Result<Host> {
-    if !geteuid().is_root() {
-        return Err(Error::told("a trace needs root: run it as 'sudo nsntrace …'"));
-    }
-    kernel(KernelVersion::current().ok())?;
+    any_trace()?;
     let account = config.user.as_deref().map(user::look_up).transpose()?;
     let device = config.device.as_deref().map(device).transpose()?;
     tracee::find(&config.program)?;
     let cgroup = cgroup::own()?;
     nat::check(Family::V4)?;
-    let filter = config.filter.as_deref();
-    let filter = filter.map(|expression| filter::compile(expression, linktype::EN10MB)).transpose()?;
+    let filter = filter(config, linktype::EN10MB)?;
     let ports = reserve(&config.published)?;
     Ok(Host { device, filter, account, cgroup, ports })
+}
+
+/// The same for a trace of what already runs: its cgroup, and the program of `-f`.
+///
+/// # Errors
+/// As [`host`].
+pub fn running(config: &Config, running: &Running) -> Result<(PathBuf, Option<Vec<classic::Instruction>>)> {
+    any_trace()?;
+    let cgroup = match running {
+        Running::Cgroup(name) => cgroup::find(name)?,
+        Running::Process(pid) => cgroup::of_process(*pid)?,
+    };
+    Ok((cgroup, filter(config, linktype::RAW)?))
+}
+
+fn any_trace() -> Result<()> {
+    if !geteuid().is_root() {
+        return Err(Error::told("a trace needs root: run it as 'sudo nsntrace …'"));
+    }
+    kernel(KernelVersion::current().ok())
+}
+
+fn filter(config: &Config, linktype: u16) -> Result<Option<Vec<classic::Instruction>>> {
+    config.filter.as_deref().map(|expression| filter::compile(expression, linktype)).transpose()
 }
 
 /// A kernel that does not tell its version may well do.

@@ -1,4 +1,8 @@
-//! The story of a trace.
+//! The story of a trace: here that of a program, and in [`running`] that of what already runs.
+
+mod running;
+
+pub use running::running;
 
 use std::{sync::Arc, thread, time::Duration};
 
@@ -6,15 +10,16 @@ use ipnet::IpNet;
 use nix::{net::if_::if_nametoindex, sys::prctl::set_child_subreaper};
 use nsntrace_ebpf::linktype;
 use tokio::{
-    runtime,
+    runtime::{self, Runtime},
     time::{MissedTickBehavior, interval, sleep},
 };
 
 use crate::{
-    capture::{Direction, KernelLog, Loaded, Settings, drain::Drain},
+    capture::{Direction, Hook, KernelLog, Loaded, Settings, drain::Drain},
     check::{self, Host},
     config::{Config, Words},
     error::{Context, Error, Result},
+    filter::classic,
     host::guardian::Guardian,
     join::{Joined, join},
     life::{Event, Life},
@@ -49,15 +54,14 @@ pub fn program(config: &Config) -> Result<u8> {
     set_child_subreaper(true).context("become", "the parent of orphans")?;
 
     let netns = Netns::create()?;
-    let settings = settings(config, &host);
+    let settings = settings(config, Hook::Interface, host.filter.clone());
     let loading =
         thread::Builder::new().spawn(move || Loaded::load(&settings)).context("start", "a thread")?;
     let (changes, joined) = join(config, &host, &netns, &signals)?;
     let loaded = loading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
 
-    let runtime =
-        runtime::Builder::new_current_thread().enable_all().build().context("start", "an event loop")?;
-    let status = runtime.block_on(record(config, &host, files, limits, signals, &netns, joined, loaded));
+    let status =
+        event_loop()?.block_on(record(config, &host, files, limits, signals, &netns, joined, loaded));
     for error in changes.undo() {
         say!("nsntrace: {error}");
     }
@@ -152,6 +156,10 @@ async fn follow(
     }
 }
 
+fn event_loop() -> Result<Runtime> {
+    runtime::Builder::new_current_thread().enable_all().build().context("start", "an event loop")
+}
+
 async fn until(duration: Option<Duration>) {
     match duration {
         Some(duration) => sleep(duration).await,
@@ -175,7 +183,13 @@ fn section(config: &Config, netns: &Netns, joined: &Joined) -> Result<Section> {
     if config.loopback {
         interfaces.push(interface(netns, "lo", Vec::new())?);
     }
-    Ok(Section { snaplen: config.snaplen, filter: config.filter.clone(), interfaces })
+    Ok(Section {
+        snaplen: config.snaplen,
+        filter: config.filter.clone(),
+        link_type: linktype::EN10MB,
+        interfaces,
+        name_of: |_| None,
+    })
 }
 
 fn interface(netns: &Netns, name: &str, addresses: Vec<IpNet>) -> Result<Interface> {
@@ -188,11 +202,12 @@ fn interface(netns: &Netns, name: &str, addresses: Vec<IpNet>) -> Result<Interfa
     })
 }
 
-fn settings(config: &Config, host: &Host) -> Settings {
+fn settings(config: &Config, hook: Hook, filter: Option<Vec<classic::Instruction>>) -> Settings {
     Settings {
+        hook,
         snaplen: config.snaplen,
         ring_bytes: config.ring_bytes,
         messages: config.words == Words::Verbose,
-        filter: host.filter.clone(),
+        filter,
     }
 }

@@ -38,6 +38,9 @@ pub const CASES: &[Case] = cases![
     refusals,
 ];
 
+/// See [`attached`].
+const NOTHING: [Vec<u32>; 2] = [Vec::new(), Vec::new()];
+
 /// Echoes on all connections, and says when it listens.
 const SERVER: &str = "
 import socket, sys, threading
@@ -231,6 +234,10 @@ fn filter_picks_what_tcpdump_picks(lab: &Lab) -> Result<()> {
         run_in(lab, &one, &ask::ask("udp", address, "7"))?;
         run_in(lab, &one, &["curl", "-s", "-o", "page", url])?;
     }
+    until("the end of all connections", SOON, || {
+        let open = lab.host(["ss", "-Htn", "state", "connected", "exclude", "time-wait"])?.output()?;
+        Ok(open.is_empty().then_some(()))
+    })?;
     let picky = picky.into_iter().map(end).collect::<Result<Vec<_>>>()?;
     let all = end(all)?;
     for (expression, done) in EXPRESSIONS.iter().zip(picky) {
@@ -273,7 +280,7 @@ fn count_and_duration_end_it(lab: &Lab) -> Result<()> {
     assert_eq!((done.captured()?, done.trace().count()?), (3, 3));
     let done = trace(lab, &one, &["--duration", "0.5"])?.wait()?.exited(0)?;
     assert_eq!((done.captured()?, done.trace().count()?), (0, 0));
-    assert_eq!(attached(one.path())?, [[], []]);
+    assert_eq!(attached(one.path())?, NOTHING);
     Ok(())
 }
 
@@ -288,7 +295,7 @@ fn each_signal_ends_it(lab: &Lab) -> Result<()> {
         let done = run.wait()?.exited(0)?;
         assert_eq!((done.captured()?, done.trace_at("x.pcapng").count()?), (0, 0), "{signal}");
     }
-    assert_eq!(attached(one.path())?, [[], []]);
+    assert_eq!(attached(one.path())?, NOTHING);
     Ok(())
 }
 
@@ -297,7 +304,7 @@ fn ends_with_its_cgroup(lab: &Lab) -> Result<()> {
     let one = lab.cgroup("one")?;
     let run = trace(lab, &one, &[])?;
     run_in(lab, &one, &ask::ask("udp", SERVER_ADDRESS, "7"))?;
-    fs::remove_dir(one.path())?;
+    until("the removal of the cgroup", SOON, || Ok(fs::remove_dir(one.path()).ok()))?;
     let done = run.wait()?.exited(0)?;
     assert!(done.stderr.contains(&format!("cgroup '{}' has gone", one.path().display())), "{}", done.stderr);
     assert_eq!((done.captured()?, done.trace().count()?), (2, 2));
@@ -312,7 +319,7 @@ fn ends_with_its_reader(lab: &Lab) -> Result<()> {
     run.complains("Use ctrl-c")?;
     drop(run.stdout_pipe()?);
     run.wait()?.exited(0)?;
-    assert_eq!(attached(one.path())?, [[], []]);
+    assert_eq!(attached(one.path())?, NOTHING);
     Ok(())
 }
 
@@ -381,11 +388,13 @@ fn unit_names(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// Where cgroup2 is mounted.
+/// Where the cgroup2 that shows the lab is mounted.
 fn mount() -> Result<PathBuf> {
     let own = own_cgroup()?;
-    let is_root = |path: &&Path| !path.join("cgroup.events").exists();
-    own.ancestors().find(is_root).map(Path::to_owned).context("no root")
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let mut mounts = mounts.lines().filter(|line| line.contains(" - cgroup2 "));
+    let mount = mounts.find_map(|line| line.split(' ').nth(4).filter(|path| own.starts_with(path)));
+    mount.map(PathBuf::from).context("no mount")
 }
 
 fn process_alone_and_among_others(lab: &Lab) -> Result<()> {

@@ -11,12 +11,12 @@ const USAGE: &str = "nsntrace [OPTIONS] PROGRAM [ARGUMENTS]...
 /// Trace the network of one program: all of its packets and nobody else's
 ///
 /// PROGRAM runs in a network namespace of its own, joined to the host by a veth pair and NAT, and its packets are
-/// saved as pcap
-/// or pcapng.
+/// saved as pcap or pcapng. With --cgroup or --pid, those of what already runs are, where it is.
 #[derive(Debug, Parser)]
 #[command(name = "nsntrace", version, override_usage = USAGE)]
 #[command(
-    after_help = "The exit status is PROGRAM's own, 128+N if signal N ended it, and 1 if nsntrace failed."
+    after_help = "The exit status is PROGRAM's own, 128+N if signal N ended it, and 1 if nsntrace failed. With --cgroup or \
+                  --pid it is 0 at the end of the trace."
 )]
 pub struct Cli {
     /// Trace file; '-' is stdout

@@ -19,7 +19,7 @@ use object::{
 
 use super::{
     hook::{self, Hook},
-    program, refusal,
+    programs::{program, refusal},
 };
 use crate::{
     error::{Context, Error, Result},

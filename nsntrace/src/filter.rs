@@ -4,13 +4,17 @@
 //! ends there: loading and attaching is the capture's part.
 
 pub mod assembler;
+mod calculate;
 pub mod classic;
 pub mod ebpf;
 mod expression;
+mod libpcap;
 mod packet;
 #[cfg(test)]
 mod properties;
+mod rounds;
 mod steps;
+mod tag;
 mod translate;
 
 pub use expression::compile;

@@ -4,12 +4,10 @@
 //! its own, which is given up after a while.
 
 use std::{
-    ffi::{CStr, CString, c_char, c_int, c_void},
+    ffi::{CStr, CString},
     io::{self, Read, Write},
     os::fd::{AsFd, OwnedFd},
     panic::catch_unwind,
-    ptr::{null, null_mut},
-    slice,
     time::{Duration, Instant},
 };
 
@@ -24,9 +22,8 @@ use nix::{
     },
     unistd::{ForkResult, Pid, fork, pipe2},
 };
-use nsntrace_ebpf::{MAX_SNAPLEN, linktype};
 
-use super::classic::Instruction;
+use super::{classic::Instruction, libpcap};
 use crate::{
     error::{Context, Error, Result},
     words::{plain, say},
@@ -40,9 +37,6 @@ const COMPILER: Duration = Duration::from_secs(60);
 
 /// So much memory libpcap may use, in bytes.
 const MEMORY: u64 = 2 << 30;
-
-/// libpcap's number for packets without a link-layer header, on Linux.
-const DLT_RAW: c_int = 12;
 
 /// So much of an expression is shown with an error, in characters.
 const SHOWN: usize = 200;
@@ -140,7 +134,7 @@ fn answer_with(to: OwnedFd, expression: &CStr, linktype: u16, optimise: bool) ->
     set_pdeathsig(Signal::SIGKILL)?;
     setrlimit(Resource::RLIMIT_AS, MEMORY, MEMORY)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
-    let (kind, answer) = match pcap_compile_dead(expression, linktype, optimise) {
+    let (kind, answer) = match libpcap::compile(expression, linktype, optimise) {
         Ok(program) => (PROGRAM, program.iter().flat_map(bytes).collect()),
         Err(message) => (MESSAGE, message),
     };
@@ -163,42 +157,4 @@ fn instructions(bytes: &[u8]) -> Vec<Instruction> {
         k: u32::from_ne_bytes([*k0, *k1, *k2, *k3]),
     };
     bytes.as_chunks().0.iter().map(read).collect()
-}
-
-/// libpcap's `struct bpf_program`.
-#[repr(C)]
-struct Program {
-    length: u32,
-    instructions: *mut Instruction,
-}
-
-#[link(name = "pcap")]
-unsafe extern "C" {
-    fn pcap_open_dead(linktype: c_int, snaplen: c_int) -> *mut c_void;
-    fn pcap_compile(
-        pcap: *mut c_void,
-        program: *mut Program,
-        expression: *const c_char,
-        optimise: c_int,
-        netmask: u32,
-    ) -> c_int;
-    fn pcap_geterr(pcap: *mut c_void) -> *const c_char;
-}
-
-/// As `tcpdump -r` does it: without a network mask. What libpcap allocates is the process's, which ends soon.
-fn pcap_compile_dead(expression: &CStr, linktype: u16, optimise: bool) -> Result<Vec<Instruction>, Vec<u8>> {
-    let mut program = Program { length: 0, instructions: null_mut() };
-    // SAFETY: plain numbers, and pointers that are valid for the call; the program is libpcap's and never freed.
-    unsafe {
-        // Files and this platform number one type differently.
-        let linktype = if linktype == linktype::RAW { DLT_RAW } else { linktype.into() };
-        let pcap = pcap_open_dead(linktype, MAX_SNAPLEN.cast_signed());
-        if pcap == null::<c_void>().cast_mut() {
-            return Err(b"libpcap has no memory".to_vec());
-        }
-        if pcap_compile(pcap, &raw mut program, expression.as_ptr(), optimise.into(), 0) != 0 {
-            return Err(CStr::from_ptr(pcap_geterr(pcap)).to_bytes().to_vec());
-        }
-        Ok(slice::from_raw_parts(program.instructions, program.length as usize).to_vec())
-    }
 }

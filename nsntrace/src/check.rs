@@ -10,7 +10,7 @@ use crate::{
     cgroup,
     config::Config,
     error::{Error, Result},
-    filter::{self, classic},
+    filter::{self, Compiled},
     host::{
         nat::{self, Family},
         reserve::reserve,
@@ -18,6 +18,7 @@ use crate::{
     },
     tracee,
     user::{self, Account},
+    words::Voice,
 };
 
 /// The first kernel with all that is used: the BPF ring buffer and the boot clock for BPF programs.
@@ -29,7 +30,7 @@ pub struct Host {
     /// The device of `-d`.
     pub device: Option<Device>,
     /// The program of `-f`.
-    pub filter: Option<Vec<classic::Instruction>>,
+    pub filter: Option<Compiled>,
     /// The user of `-u`.
     pub account: Option<Account>,
     /// The cgroup that we are in.
@@ -52,9 +53,13 @@ pub fn host(config: &Config) -> Result<Host> {
     tracee::find(&config.program)?;
     let cgroup = cgroup::own()?;
     nat::check(Family::V4)?;
+    let ports = reserve(&config.published)?;
+    // The last, for it may take long.
     let filter = config.filter.as_deref();
     let filter = filter.map(|expression| filter::compile(expression, linktype::EN10MB)).transpose()?;
-    let ports = reserve(&config.published)?;
+    if filter.as_ref().is_some_and(|filter| !filter.is_optimised) {
+        Voice::new(config.words).not_optimised();
+    }
     Ok(Host { device, filter, account, cgroup, ports })
 }
 

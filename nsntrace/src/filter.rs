@@ -17,6 +17,6 @@ mod steps;
 mod tag;
 mod translate;
 
-pub use expression::compile;
+pub use expression::{Compiled, compile};
 pub use steps::Bad;
 pub use translate::{Hook, translate};

@@ -10,7 +10,7 @@ use crate::{
     cgroup,
     config::{Config, Running},
     error::{Error, Result},
-    filter::{self, classic},
+    filter::{self, Compiled},
     host::{
         nat::{self, Family},
         reserve::reserve,
@@ -18,6 +18,7 @@ use crate::{
     },
     tracee,
     user::{self, Account},
+    words::Voice,
 };
 
 /// The first kernel with all that is used: the BPF ring buffer and the boot clock for BPF programs.
@@ -29,7 +30,7 @@ pub struct Host {
     /// The device of `-d`.
     pub device: Option<Device>,
     /// The program of `-f`.
-    pub filter: Option<Vec<classic::Instruction>>,
+    pub filter: Option<Compiled>,
     /// The user of `-u`.
     pub account: Option<Account>,
     /// The cgroup that we are in.
@@ -49,8 +50,9 @@ pub fn host(config: &Config) -> Result<Host> {
     tracee::find(&config.program)?;
     let cgroup = cgroup::own()?;
     nat::check(Family::V4)?;
-    let filter = filter(config, linktype::EN10MB)?;
     let ports = reserve(&config.published)?;
+    // The last, for it may take long.
+    let filter = filter(config, linktype::EN10MB)?;
     Ok(Host { device, filter, account, cgroup, ports })
 }
 
@@ -58,7 +60,7 @@ pub fn host(config: &Config) -> Result<Host> {
 ///
 /// # Errors
 /// As [`host`].
-pub fn running(config: &Config, running: &Running) -> Result<(PathBuf, Option<Vec<classic::Instruction>>)> {
+pub fn running(config: &Config, running: &Running) -> Result<(PathBuf, Option<Compiled>)> {
     any_trace()?;
     let cgroup = match running {
         Running::Cgroup(name) => cgroup::find(name)?,
@@ -74,8 +76,13 @@ fn any_trace() -> Result<()> {
     kernel(KernelVersion::current().ok())
 }
 
-fn filter(config: &Config, linktype: u16) -> Result<Option<Vec<classic::Instruction>>> {
-    config.filter.as_deref().map(|expression| filter::compile(expression, linktype)).transpose()
+fn filter(config: &Config, linktype: u16) -> Result<Option<Compiled>> {
+    let filter = config.filter.as_deref();
+    let filter = filter.map(|expression| filter::compile(expression, linktype)).transpose()?;
+    if filter.as_ref().is_some_and(|filter| !filter.is_optimised) {
+        Voice::new(config.words).not_optimised();
+    }
+    Ok(filter)
 }
 
 /// A kernel that does not tell its version may well do.

@@ -56,6 +56,13 @@ pub struct Lookups {
     _relay: Option<Relay>,
 }
 
+impl Lookups {
+    /// Whether they are others than the host's.
+    fn is_changed(&self) -> bool {
+        self.resolv_conf.is_some()
+    }
+}
+
 /// Joins the namespace to the host: link, forwarding, routing, NAT, and a cgroup for who lives in it.
 ///
 /// # Errors
@@ -90,11 +97,16 @@ pub fn join(config: &Config, host: &Host, netns: &Netns, signals: &Signals) -> R
     drop(lock);
 
     let subnets = [Some(subnet), ipv6.map(|ipv6| ipv6.subnet)];
-    let (lookups, relayed) = look_up(config, netns, &names, &subnet, id)?;
+    let (mut lookups, relayed) = look_up(config, netns, &names, &subnet, ipv6.is_some(), id)?;
     let ipv6 = match let_pass(&mut changes, config, &names.outer, &subnets, relayed)? {
         Ok(()) => ipv6,
         Err(error) => {
             ipv6::do_without(netns, &names, &error, voice);
+            if !lookups.is_changed() {
+                let (again, rules) = look_up(config, netns, &names, &subnet, false, id)?;
+                changes.make(Change::Nat { rules: rules.clone() }, || nat::insert(&rules).0)?;
+                lookups = again;
+            }
             None
         }
     };
@@ -215,6 +227,7 @@ fn look_up(
     netns: &Netns,
     names: &Names,
     subnet: &Subnet,
+    has_ipv6: bool,
     id: RunId,
 ) -> Result<(Lookups, Vec<Rule>)> {
     let configuration = resolver::configuration();
@@ -222,7 +235,7 @@ fn look_up(
     let mut rules = Vec::new();
     let servers = if config.use_public_dns {
         &resolver::PUBLIC[..]
-    } else if resolver::needs_relay(&configuration, subnet::has_family) {
+    } else if resolver::needs_relay(&configuration, |address| address.is_ipv4() || has_ipv6) {
         let started = relay.insert(Relay::start(&names.outer, subnet)?);
         rules = nat::relayed(&names.outer, subnet.gateway, started.ports(), id);
         &[subnet.gateway]

@@ -4,7 +4,7 @@ mod running;
 
 pub use running::running;
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{os::fd::AsFd, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 use nix::{net::if_::if_nametoindex, sys::prctl::set_child_subreaper};
@@ -19,7 +19,7 @@ use crate::{
     check::{self, Host},
     config::{Config, Words},
     error::{Context, Error, Result},
-    filter::classic,
+    filter::Compiled,
     host::guardian::Guardian,
     join::{Joined, join},
     life::{Event, Life},
@@ -31,8 +31,9 @@ use crate::{
         trace_file::Invoker,
         writer::Writer,
     },
+    own_thread::Ongoing,
     recording::Recording,
-    signals::{Signals, Stoppable, keep_children},
+    signals::{Signals, Stoppable, hold_reports, keep_children},
     tracee::{self, Limits, Start},
     words::{Voice, say},
 };
@@ -46,6 +47,7 @@ const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// Where the trace could not be made. The host is then as it was.
 pub fn program(config: &Config) -> Result<u8> {
     keep_children()?;
+    hold_reports()?;
     let host = check::host(config)?;
     let _guardian = Guardian::start()?;
     let files = Series::open(&config.outfile, config.rotation, Invoker::from_env())?;
@@ -54,11 +56,10 @@ pub fn program(config: &Config) -> Result<u8> {
     set_child_subreaper(true).context("become", "the parent of orphans")?;
 
     let netns = Netns::create()?;
-    let settings = settings(config, Hook::Interface, host.filter.clone());
-    let loading =
-        thread::Builder::new().spawn(move || Loaded::load(&settings)).context("start", "a thread")?;
+    let settings = settings(config, Hook::Interface, host.filter.as_ref());
+    let loading = Ongoing::start(move || Loaded::load(&settings)).context("start", "a thread")?;
     let (changes, joined) = join(config, &host, &netns, &signals)?;
-    let loaded = loading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+    let loaded = loaded(loading, &signals)?;
 
     let status =
         event_loop()?.block_on(record(config, &host, files, limits, signals, &netns, joined, loaded));
@@ -156,6 +157,14 @@ async fn follow(
     }
 }
 
+/// Waits for the capture, or for a signal: the kernel takes long to check a large filter.
+fn loaded(loading: Ongoing<Result<Loaded>>, signals: &Signals) -> Result<Loaded> {
+    match signals.end_before(loading.as_fd())? {
+        Some(signal) => Err(Error::Interrupted(signal as i32)),
+        None => loading.wait(),
+    }
+}
+
 fn event_loop() -> Result<Runtime> {
     runtime::Builder::new_current_thread().enable_all().build().context("start", "an event loop")
 }
@@ -202,12 +211,12 @@ fn interface(netns: &Netns, name: &str, addresses: Vec<IpNet>) -> Result<Interfa
     })
 }
 
-fn settings(config: &Config, hook: Hook, filter: Option<Vec<classic::Instruction>>) -> Settings {
+fn settings(config: &Config, hook: Hook, filter: Option<&Compiled>) -> Settings {
     Settings {
         hook,
         snaplen: config.snaplen,
         ring_bytes: config.ring_bytes,
         messages: config.words == Words::Verbose,
-        filter,
+        filter: filter.map(|filter| filter.program.clone()),
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    io::{self, Write},
+    io::{self, ErrorKind, Write},
     net::IpAddr,
     panic::resume_unwind,
     process::{Command, Output, Stdio},
@@ -12,7 +12,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{lifeline, resolver::relay::Ports, run_id::RunId};
+use super::{lifeline, link::OUTER, resolver::relay::Ports, run_id::RunId};
 use crate::{
     error::{Context, Error, Result},
     subnet::Subnet,
@@ -101,7 +101,8 @@ pub fn plan(link: &str, subnet: &Subnet, id: RunId) -> Vec<Rule> {
         // The last of a chain comes first: of what is sent to the program answers pass, and only answers.
         rule("filter", "FORWARD", &format!("-o {link}"), "DROP"),
         rule("filter", "FORWARD", &format!("-o {link} -m conntrack --ctstate RELATED,ESTABLISHED"), "ACCEPT"),
-        rule("filter", "FORWARD", &format!("-i {link}"), "ACCEPT"),
+        // What is sent to another run's program that run decides on, whose rules may stand below.
+        rule("filter", "FORWARD", &format!("-i {link} ! -o {OUTER}+"), "ACCEPT"),
     ]
 }
 
@@ -230,11 +231,10 @@ fn remove_one(iptables: &iptables::IPTables, rule: &Rule) -> Result<()> {
 
 fn tool(family: Family) -> Result<iptables::IPTables> {
     iptables::new(family == Family::V6).map_err(|error| {
-        Error::told(format!(
-            "{} is needed and cannot be run ({}): install the package iptables",
-            family.tool(),
-            one_line(error)
-        ))
+        let is_missing =
+            error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::NotFound);
+        let advice = if is_missing { ": install the package iptables" } else { "" };
+        Error::told(format!("{} is needed and cannot be run ({}){advice}", family.tool(), one_line(error)))
     })
 }
 

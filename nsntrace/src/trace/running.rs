@@ -15,7 +15,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{COUNT_EVERY, event_loop, pass_on, settings, until};
+use super::{COUNT_EVERY, event_loop, loaded, pass_on, settings, until};
 use crate::{
     capture::{Hook, KernelLog, Loaded, drain::Drain},
     cgroup::{self, Removal},
@@ -23,8 +23,9 @@ use crate::{
     config::{Config, Running},
     error::{Context, Error, Result},
     output::{encoder::Encoder, section::Section, series::Series, trace_file::Invoker, writer::Writer},
+    own_thread::Ongoing,
     recording::Recording,
-    signals::{SignalStream, Signals, Stoppable},
+    signals::{SignalStream, Signals, Stoppable, hold_reports},
     words::{Voice, plain, say},
 };
 
@@ -33,10 +34,13 @@ use crate::{
 /// # Errors
 /// Where the trace could not be made.
 pub fn running(config: &Config, running: &Running) -> Result<()> {
+    hold_reports()?;
     let (cgroup, filter) = check::running(config, running)?;
     let files = Series::open(&config.outfile, config.rotation, Invoker::from_env())?;
     let signals = Signals::take_over()?;
-    let loaded = Loaded::load(&settings(config, Hook::Cgroup, filter))?;
+    let settings = settings(config, Hook::Cgroup, filter.as_ref());
+    let loading = Ongoing::start(move || Loaded::load(&settings)).context("start", "a thread")?;
+    let loaded = loaded(loading, &signals)?;
     event_loop()?.block_on(record(config, &cgroup, files, signals, loaded))
 }
 

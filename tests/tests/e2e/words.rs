@@ -1,8 +1,5 @@
 //! What it says, word for word, and where.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-
 use anyhow::Result;
 use nix::sys::signal::Signal;
 use nsntrace_tests::{Lab, SOON, Terminal, nsntrace_binary, number_before, until};
@@ -49,9 +46,10 @@ fn banner_names_the_program(lab: &Lab) -> Result<()> {
 /// The binary where every user may run it, and what is put in front of it to be such a user.
 fn as_nobody(lab: &Lab) -> Result<[String; 6]> {
     let copy = lab.dir().join("nsntrace");
-    fs::copy(nsntrace_binary()?, &copy)?;
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
-    let copy = copy.display().to_string();
+    let (binary, copy) = (nsntrace_binary()?.display().to_string(), copy.display().to_string());
+    // By another process: while this one holds it open to write, one that it forks meanwhile does too, and nobody may
+    // run it.
+    lab.host(["install", "-m", "755", &binary, &copy])?.output()?;
     Ok(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--", &copy].map(String::from))
 }
 

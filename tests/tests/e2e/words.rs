@@ -127,13 +127,15 @@ fn counts_on_demand(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-const PING_AND_WAIT: &str = "echo ready; busybox ping -c 3 203.0.113.7 > /dev/null; read line";
+fn ping_and_wait(count: u32) -> String {
+    format!("echo ready; busybox ping -c {count} 203.0.113.7 > /dev/null; read line")
+}
 
 fn running_count_on_a_terminal(lab: &Lab) -> Result<()> {
-    let mut terminal = lab.nsntrace(["-v", "sh", "-c", PING_AND_WAIT])?.spawn_on_terminal()?;
+    let mut terminal = lab.nsntrace(["-v", "sh", "-c", &ping_and_wait(1)])?.spawn_on_terminal()?;
     terminal.shows("ready")?;
-    // As tcpdump has it: the count is written over the one before.
-    terminal.shows("\rGot ")?;
+    // As tcpdump has it: the count is written over the one before. It stays for seconds, until neighbours are asked for
+    // again; and an earlier one comes before or after the program's word.
     terminal.shows("\rGot 4")?;
     terminal.types(Terminal::CTRL_C)?;
     terminal.shows("Finished capturing ")?;
@@ -141,7 +143,7 @@ fn running_count_on_a_terminal(lab: &Lab) -> Result<()> {
 }
 
 fn no_running_count_in_a_file(lab: &Lab) -> Result<()> {
-    let done = lab.nsntrace(["-v", "sh", "-c", PING_AND_WAIT])?.run()?;
+    let done = lab.nsntrace(["-v", "sh", "-c", &ping_and_wait(3)])?.run()?;
     assert!(!done.stderr.contains('\r') && !done.stderr.contains("Got "), "{}", done.stderr);
     Ok(())
 }

@@ -8,7 +8,7 @@ mod calculate;
 pub mod classic;
 pub mod ebpf;
 mod expression;
-mod libpcap;
+pub mod libpcap;
 mod packet;
 #[cfg(test)]
 mod properties;

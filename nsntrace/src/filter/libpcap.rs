@@ -30,13 +30,18 @@ unsafe extern "C" {
         optimise: c_int,
         netmask: u32,
     ) -> c_int;
+    fn pcap_freecode(program: *mut Program);
     fn pcap_geterr(pcap: *mut c_void) -> *const c_char;
+    fn pcap_close(pcap: *mut c_void);
 }
 
-/// As `tcpdump -r` does it: without a network mask. What libpcap allocates is the process's, which ends soon.
-pub(super) fn compile(expression: &CStr, linktype: u16, optimise: bool) -> Result<Vec<Instruction>, Vec<u8>> {
+/// Compiles an expression as `tcpdump -r` does, without a network mask. It takes as long as it takes.
+///
+/// # Errors
+/// What libpcap says of the expression.
+pub fn compile(expression: &CStr, linktype: u16, optimise: bool) -> Result<Vec<Instruction>, Vec<u8>> {
     let mut program = Program { length: 0, instructions: null_mut() };
-    // SAFETY: plain numbers, and pointers that are valid for the call; the program is libpcap's and never freed.
+    // SAFETY: plain numbers, pointers that are valid for the calls, and nothing is used after it is given back.
     unsafe {
         // Files and this platform number one type differently.
         let linktype = if linktype == linktype::RAW { DLT_RAW } else { linktype.into() };
@@ -44,9 +49,14 @@ pub(super) fn compile(expression: &CStr, linktype: u16, optimise: bool) -> Resul
         if pcap == null::<c_void>().cast_mut() {
             return Err(b"libpcap has no memory".to_vec());
         }
-        if pcap_compile(pcap, &raw mut program, expression.as_ptr(), optimise.into(), 0) != 0 {
-            return Err(CStr::from_ptr(pcap_geterr(pcap)).to_bytes().to_vec());
-        }
-        Ok(slice::from_raw_parts(program.instructions, program.length as usize).to_vec())
+        let result = if pcap_compile(pcap, &raw mut program, expression.as_ptr(), optimise.into(), 0) == 0 {
+            let instructions = slice::from_raw_parts(program.instructions, program.length as usize).to_vec();
+            pcap_freecode(&raw mut program);
+            Ok(instructions)
+        } else {
+            Err(CStr::from_ptr(pcap_geterr(pcap)).to_bytes().to_vec())
+        };
+        pcap_close(pcap);
+        result
     }
 }

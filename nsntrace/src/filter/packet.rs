@@ -150,7 +150,7 @@ impl Translation<'_> {
     /// A = bytes at an offset.
     pub(super) fn load(&mut self, size: Size, offset: u32) -> Result<(), Bad> {
         if !self.head.holds(size, offset) {
-            // Behind the head is behind the tag: as long as that is the head, or the offset is.
+            // Where the packet lacks its tag: such an offset is behind it.
             self.set(R2, offset);
             return self.load_at_r2(size);
         }

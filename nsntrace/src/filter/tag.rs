@@ -60,13 +60,12 @@ impl Translation<'_> {
     /// Where the packet lacks its tag: from the window that holds the bytes at the offset in R2, and then to `done`; or
     /// the offset becomes that in the packet as it is.
     pub(super) fn load_around_tag(&mut self, size: Size, done: Label) -> Result<(), Bad> {
-        let (plain, before, second, found) =
+        let (as_it_is, behind, second, found) =
             (self.code.label(), self.code.label(), self.code.label(), self.code.label());
-        let behind = self.code.label();
         let jump_if = |test, offset: u32| Instruction::jump_if(Bits64, test, R2, offset.cast_signed());
-        self.code.jump(Instruction::jump_if(Bits64, test::EQ, MISSING, 0), plain)?;
+        self.code.jump(Instruction::jump_if(Bits64, test::EQ, MISSING, 0), as_it_is)?;
         self.code.jump(jump_if(test::GE, TAG_END), behind)?;
-        self.code.jump(jump_if(test::LE, TAG - size.bytes()), before)?;
+        self.code.jump(jump_if(test::LE, TAG - size.bytes()), as_it_is)?;
 
         self.code.push(Instruction::calculate(Bits64, operation::MOV, R3, R2));
         self.add(R3, size.bytes());
@@ -84,8 +83,7 @@ impl Translation<'_> {
 
         self.code.bind(behind);
         self.code.push(Instruction::calculate(Bits64, operation::SUB, R2, TAG_BYTES.cast_signed()));
-        self.code.bind(before);
-        self.code.bind(plain);
+        self.code.bind(as_it_is);
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use nix::unistd::geteuid;
 use nsntrace_ebpf::linktype;
 
 use crate::{
-    cgroup,
+    cgroup::{self, Tree},
     config::{Config, Running},
     error::{Error, Result},
     filter::{self, Compiled},
@@ -39,6 +39,17 @@ pub struct Host {
     pub ports: Vec<OwnedFd>,
 }
 
+/// What was found for a trace of what already runs.
+#[derive(Debug)]
+pub struct Present {
+    /// The cgroup's folder.
+    pub cgroup: PathBuf,
+    /// Who is in there, where a process was named.
+    pub tree: Option<Tree>,
+    /// The program of `-f`.
+    pub filter: Option<Compiled>,
+}
+
 /// Checks all that a trace of this configuration needs.
 ///
 /// # Errors
@@ -56,17 +67,20 @@ pub fn host(config: &Config) -> Result<Host> {
     Ok(Host { device, filter, account, cgroup, ports })
 }
 
-/// The same for a trace of what already runs: its cgroup, and the program of `-f`.
+/// The same for a trace of what already runs.
 ///
 /// # Errors
 /// As [`host`].
-pub fn running(config: &Config, running: &Running) -> Result<(PathBuf, Option<Compiled>)> {
+pub fn running(config: &Config, running: &Running) -> Result<Present> {
     any_trace()?;
-    let cgroup = match running {
-        Running::Cgroup(name) => cgroup::find(name)?,
-        Running::Process(pid) => cgroup::of_process(*pid)?,
+    let (cgroup, tree) = match running {
+        Running::Cgroup(name) => (cgroup::find(name)?, None),
+        Running::Process(pid) => {
+            let tree = Tree::of(*pid)?;
+            (tree.path().to_owned(), Some(tree))
+        }
     };
-    Ok((cgroup, filter(config, linktype::RAW)?))
+    Ok(Present { cgroup, tree, filter: filter(config, linktype::RAW)? })
 }
 
 fn any_trace() -> Result<()> {

@@ -8,7 +8,7 @@ use nsntrace_ebpf::linktype;
 
 use crate::{
     cgroup,
-    config::Config,
+    config::{Config, Running},
     error::{Error, Result},
     filter::{self, Compiled},
     host::{
@@ -44,10 +44,7 @@ pub struct Host {
 /// # Errors
 /// What is missing, and how to mend it.
 pub fn host(config: &Config) -> Result<Host> {
-    if !geteuid().is_root() {
-        return Err(Error::told("a trace needs root: run it as 'sudo nsntrace …'"));
-    }
-    kernel(KernelVersion::current().ok())?;
+    any_trace()?;
     let account = config.user.as_deref().map(user::look_up).transpose()?;
     let device = config.device.as_deref().map(device).transpose()?;
     tracee::find(&config.program)?;
@@ -55,12 +52,37 @@ pub fn host(config: &Config) -> Result<Host> {
     nat::check(Family::V4)?;
     let ports = reserve(&config.published)?;
     // The last, for it may take long.
+    let filter = filter(config, linktype::EN10MB)?;
+    Ok(Host { device, filter, account, cgroup, ports })
+}
+
+/// The same for a trace of what already runs: its cgroup, and the program of `-f`.
+///
+/// # Errors
+/// As [`host`].
+pub fn running(config: &Config, running: &Running) -> Result<(PathBuf, Option<Compiled>)> {
+    any_trace()?;
+    let cgroup = match running {
+        Running::Cgroup(name) => cgroup::find(name)?,
+        Running::Process(pid) => cgroup::of_process(*pid)?,
+    };
+    Ok((cgroup, filter(config, linktype::RAW)?))
+}
+
+fn any_trace() -> Result<()> {
+    if !geteuid().is_root() {
+        return Err(Error::told("a trace needs root: run it as 'sudo nsntrace …'"));
+    }
+    kernel(KernelVersion::current().ok())
+}
+
+fn filter(config: &Config, linktype: u16) -> Result<Option<Compiled>> {
     let filter = config.filter.as_deref();
-    let filter = filter.map(|expression| filter::compile(expression, linktype::EN10MB)).transpose()?;
+    let filter = filter.map(|expression| filter::compile(expression, linktype)).transpose()?;
     if filter.as_ref().is_some_and(|filter| !filter.is_optimised) {
         Voice::new(config.words).not_optimised();
     }
-    Ok(Host { device, filter, account, cgroup, ports })
+    Ok(filter)
 }
 
 /// A kernel that does not tell its version may well do.

@@ -48,10 +48,21 @@ pub struct Config {
     pub loopback: bool,
     /// How much to say.
     pub words: Words,
+    /// What already runs and is traced in place of a program.
+    pub running: Option<Running>,
     /// The program as it was named.
     pub program: OsString,
     /// Its arguments.
     pub arguments: Vec<OsString>,
+}
+
+/// What already runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Running {
+    /// What is in a cgroup, as that was named.
+    Cgroup(PathBuf),
+    /// A process, by its number.
+    Process(u32),
 }
 
 /// Where a trace goes.
@@ -104,9 +115,10 @@ impl Config {
     /// Says which option is wrong and what it may be.
     pub fn new(cli: Cli) -> Result<Self> {
         let rotation = rotation(&cli)?;
+        let running = running(&cli)?;
         let mut command = cli.command.into_iter();
         let program = command.next().unwrap_or_default();
-        if program.is_empty() {
+        if program.is_empty() && running.is_none() {
             return Err(Error::told("the name of the program to trace is empty"));
         }
         if cli.device.as_deref() == Some("lo") {
@@ -135,9 +147,39 @@ impl Config {
                 (false, 0) => Words::Normal,
                 (false, _) => Words::Verbose,
             },
+            running,
             program,
             arguments: command.collect(),
         })
+    }
+}
+
+/// None of what is for a program goes with it.
+fn running(cli: &Cli) -> Result<Option<Running>> {
+    let (option, running) = match (&cli.cgroup, cli.pid) {
+        (Some(cgroup), _) => ("--cgroup", Running::Cgroup(cgroup.clone())),
+        (None, Some(pid)) => ("--pid", Running::Process(pid)),
+        (None, None) => return Ok(None),
+    };
+    if let Some(program) = cli.command.first() {
+        return Err(Error::told(format!(
+            "{option} traces what already runs, and '{}' would be started: give one of them",
+            program.display()
+        )));
+    }
+    let for_a_program = [
+        ("-d", cli.device.is_some()),
+        ("-u", cli.user.is_some()),
+        ("-p", !cli.publish.is_empty()),
+        ("--use-public-dns", cli.use_public_dns),
+        ("--host-loopback", cli.host_loopback),
+        ("--loopback", cli.loopback),
+    ];
+    match for_a_program.iter().find(|(_, is_given)| *is_given) {
+        Some((other, _)) => Err(Error::told(format!(
+            "{other} is for a program in a namespace of its own, and {option} traces what already runs: leave it out"
+        ))),
+        None => Ok(Some(running)),
     }
 }
 
@@ -275,6 +317,24 @@ mod tests {
         assert_eq!(config(&["-B", "2097152", "true"]).expect("valid").ring_bytes, 1 << 31);
         assert!(config(&["-B", "2097153", "true"]).is_err());
         assert!(config(&["-B", "0", "true"]).is_err());
+    }
+
+    #[test]
+    fn what_already_runs_needs_no_program() {
+        let running =
+            |words: &str| config(&words.split(' ').collect::<Vec<_>>()).map(|config| config.running);
+        assert_eq!(running("true").expect("valid"), None);
+        assert_eq!(running("--cgroup a").expect("valid"), Some(Running::Cgroup("a".into())));
+        assert_eq!(running("-c 3 --pid 7").expect("valid"), Some(Running::Process(7)));
+        let options = ["-d x", "-u x", "-p 1", "--use-public-dns", "--host-loopback", "--loopback"];
+        for words in options.map(|option| format!("--cgroup a {option}")) {
+            let error = running(&words).expect_err(&words).to_string();
+            assert!(error.starts_with(&words[11..13]) && error.contains("--cgroup"), "{error}");
+        }
+        let error = running("--pid 7 true").expect_err("two things").to_string();
+        assert!(error.contains("--pid") && error.contains("'true'"), "{error}");
+        assert!(Cli::try_parse_from(["nsntrace", "--pid", "7", "--cgroup", "a"]).is_err());
+        assert!(Cli::try_parse_from(["nsntrace", "-q"]).is_err());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Trace the network of one program: all of its packets and nobody else's.
 //!
-//! [`trace::program`] tells the story; everything else is a part of it.
+//! [`trace::program`] tells the story, and [`trace::running`] that of what runs already; everything else is a part of
+//! them.
 
 pub mod capture;
 pub mod cgroup;

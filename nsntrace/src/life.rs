@@ -104,7 +104,7 @@ impl Life {
 
     /// Waits until a signal asks for the end.
     pub async fn asked_to_end(&mut self) {
-        while !is_ending(self.signals.next().await.signal) {}
+        self.signals.asked_to_end().await;
     }
 
     /// True if the counts are wanted.
@@ -190,10 +190,6 @@ impl Life {
             );
         }
     }
-}
-
-fn is_ending(signal: Signal) -> bool {
-    !matches!(signal, Signal::SIGUSR1 | Signal::SIGCHLD | Signal::SIGCONT)
 }
 
 async fn at(time: Option<Instant>) {

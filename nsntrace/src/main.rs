@@ -34,7 +34,10 @@ fn run(cli: Cli) -> Result<u8> {
     if config.words == Words::Verbose {
         Log::install();
     }
-    trace::program(&config)
+    match &config.running {
+        Some(running) => trace::running(&config, running).map(|()| 0),
+        None => trace::program(&config),
+    }
 }
 
 /// Help and version go to stdout; a mistake is one line, like every other.

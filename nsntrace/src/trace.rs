@@ -1,4 +1,8 @@
-//! The story of a trace.
+//! The story of a trace: here that of a program, and in [`running`] that of what already runs.
+
+mod running;
+
+pub use running::running;
 
 use std::{os::fd::AsFd, sync::Arc, time::Duration};
 
@@ -6,15 +10,16 @@ use ipnet::IpNet;
 use nix::{net::if_::if_nametoindex, sys::prctl::set_child_subreaper};
 use nsntrace_ebpf::linktype;
 use tokio::{
-    runtime,
+    runtime::{self, Runtime},
     time::{MissedTickBehavior, interval, sleep},
 };
 
 use crate::{
-    capture::{Direction, KernelLog, Loaded, Settings, drain::Drain},
+    capture::{Direction, Hook, KernelLog, Loaded, Settings, drain::Drain},
     check::{self, Host},
     config::{Config, Words},
     error::{Context, Error, Result},
+    filter::Compiled,
     host::guardian::Guardian,
     join::{Joined, join},
     life::{Event, Life},
@@ -51,18 +56,13 @@ pub fn program(config: &Config) -> Result<u8> {
     set_child_subreaper(true).context("become", "the parent of orphans")?;
 
     let netns = Netns::create()?;
-    let settings = settings(config, &host);
+    let settings = settings(config, Hook::Interface, host.filter.as_ref());
     let loading = Ongoing::start(move || Loaded::load(&settings)).context("start", "a thread")?;
     let (changes, joined) = join(config, &host, &netns, &signals)?;
-    // The kernel takes long to check a large filter.
-    if let Some(signal) = signals.end_before(loading.as_fd())? {
-        return Err(Error::Interrupted(signal as i32));
-    }
-    let loaded = loading.wait()?;
+    let loaded = loaded(loading, &signals)?;
 
-    let runtime =
-        runtime::Builder::new_current_thread().enable_all().build().context("start", "an event loop")?;
-    let status = runtime.block_on(record(config, &host, files, limits, signals, &netns, joined, loaded));
+    let status =
+        event_loop()?.block_on(record(config, &host, files, limits, signals, &netns, joined, loaded));
     for error in changes.undo() {
         say!("nsntrace: {error}");
     }
@@ -157,6 +157,18 @@ async fn follow(
     }
 }
 
+/// Waits for the capture, or for a signal: the kernel takes long to check a large filter.
+fn loaded(loading: Ongoing<Result<Loaded>>, signals: &Signals) -> Result<Loaded> {
+    match signals.end_before(loading.as_fd())? {
+        Some(signal) => Err(Error::Interrupted(signal as i32)),
+        None => loading.wait(),
+    }
+}
+
+fn event_loop() -> Result<Runtime> {
+    runtime::Builder::new_current_thread().enable_all().build().context("start", "an event loop")
+}
+
 async fn until(duration: Option<Duration>) {
     match duration {
         Some(duration) => sleep(duration).await,
@@ -180,7 +192,13 @@ fn section(config: &Config, netns: &Netns, joined: &Joined) -> Result<Section> {
     if config.loopback {
         interfaces.push(interface(netns, "lo", Vec::new())?);
     }
-    Ok(Section { snaplen: config.snaplen, filter: config.filter.clone(), interfaces })
+    Ok(Section {
+        snaplen: config.snaplen,
+        filter: config.filter.clone(),
+        link_type: linktype::EN10MB,
+        interfaces,
+        name_of: |_| None,
+    })
 }
 
 fn interface(netns: &Netns, name: &str, addresses: Vec<IpNet>) -> Result<Interface> {
@@ -193,11 +211,12 @@ fn interface(netns: &Netns, name: &str, addresses: Vec<IpNet>) -> Result<Interfa
     })
 }
 
-fn settings(config: &Config, host: &Host) -> Settings {
+fn settings(config: &Config, hook: Hook, filter: Option<&Compiled>) -> Settings {
     Settings {
+        hook,
         snaplen: config.snaplen,
         ring_bytes: config.ring_bytes,
         messages: config.words == Words::Verbose,
-        filter: host.filter.as_ref().map(|filter| filter.program.clone()),
+        filter: filter.map(|filter| filter.program.clone()),
     }
 }

@@ -46,6 +46,16 @@ impl Voice {
         }
     }
 
+    /// That a trace of a cgroup begins.
+    pub fn starting_cgroup(self, path: &std::path::Path) {
+        if self.words > Words::Quiet {
+            say!(
+                "Starting network trace of cgroup '{}'.\nUse ctrl-c to end at any time.\n",
+                plain(&path.display().to_string())
+            );
+        }
+    }
+
     /// That a setting of the host is changed for a while: `what` is forwarded, and where.
     pub fn forwarding(self, what: std::fmt::Arguments<'_>) {
         if self.words > Words::Quiet {

@@ -150,6 +150,20 @@ impl Lab {
         Job::new(&self.host, &self.host_cgroup, self.next_dir(), words)
     }
 
+    /// A command on the fake host, in a cgroup of its own.
+    pub fn host_in<W: AsRef<OsStr>>(
+        &self,
+        cgroup: &Cgroup,
+        words: impl IntoIterator<Item = W>,
+    ) -> Result<Job> {
+        Job::new(&self.host, cgroup, self.next_dir(), words)
+    }
+
+    /// A cgroup for [`Lab::host_in`].
+    pub fn cgroup(&self, name: &str) -> Result<Cgroup> {
+        self.host_cgroup.child(name)
+    }
+
     /// A command in the fake internet.
     pub fn internet<W: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = W>) -> Result<Job> {
         Job::new(&self.internet, &self.internet_cgroup, self.next_dir(), words)

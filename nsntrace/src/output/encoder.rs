@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nsntrace_ebpf::{RecordHeader, linktype};
+use nsntrace_ebpf::RecordHeader;
 
 use super::{
     frame::Frame,
@@ -26,13 +26,11 @@ enum Kind {
 }
 
 impl Encoder {
-    /// An encoder of packets from these interfaces. A pcap has the first one's link type and says nothing else of them.
+    /// An encoder of packets from these interfaces. A pcap has the section's link type and says nothing of them.
     pub fn new(format: Format, section: Section) -> Self {
         let snaplen = section.snaplen;
         let kind = match format {
-            Format::Pcap => Kind::Pcap {
-                link_type: section.interfaces.first().map_or(linktype::EN10MB, |first| first.link_type),
-            },
+            Format::Pcap => Kind::Pcap { link_type: section.link_type },
             Format::Pcapng => Kind::Pcapng(Pcapng::new(section)),
         };
         Self { snaplen, kind }

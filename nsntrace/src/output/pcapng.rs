@@ -140,7 +140,8 @@ impl Pcapng {
         if !self.sources.get(self.latest).is_some_and(is_its) {
             self.latest = self.sources.iter().position(is_its).unwrap_or_else(|| {
                 let (index, link_type) = (header.ifindex, header.linktype);
-                let interface = Interface { index, link_type, ..Interface::default() };
+                let name = (self.section.name_of)(index);
+                let interface = Interface { index, link_type, name, ..Interface::default() };
                 append(out, self.section.description(&interface));
                 self.sources.push((&interface).into());
                 self.sources.len() - 1
@@ -193,7 +194,13 @@ mod tests {
 
     fn section() -> Section {
         let link = Interface { index: 2, link_type: linktype::EN10MB, ..Interface::default() };
-        Section { snaplen: 100, filter: None, interfaces: vec![link] }
+        Section {
+            snaplen: 100,
+            filter: None,
+            link_type: linktype::EN10MB,
+            interfaces: vec![link],
+            name_of: |_| None,
+        }
     }
 
     fn header(ifindex: u32, linktype: u16, direction: u8) -> RecordHeader {

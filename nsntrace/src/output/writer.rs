@@ -184,7 +184,13 @@ mod tests {
         let outfile = Outfile::Path(path.clone());
         let files = Series::open(&outfile, Rotation::default(), None).expect("opened");
         let link = Interface { index: 2, link_type: linktype::EN10MB, ..Interface::default() };
-        let section = Section { snaplen: 1000, filter: None, interfaces: vec![link] };
+        let section = Section {
+            snaplen: 1000,
+            filter: None,
+            link_type: linktype::EN10MB,
+            interfaces: vec![link],
+            name_of: |_| None,
+        };
         let mut writer = Writer::new(files, Encoder::new(format, section));
         writer.begin(Moment::default()).expect("begun");
         writer.packet(Duration::new(5, 6), header, packet).expect("taken");

@@ -6,6 +6,7 @@ use anyhow::Result;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use nsntrace_tests::{Lab, why_no_lab};
 
+mod cgroup;
 mod dns;
 mod filter;
 mod flood;
@@ -66,6 +67,7 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("parallel", parallel::CASES),
     ("words", words::CASES),
     ("filter", filter::CASES),
+    ("cgroup", cgroup::CASES),
     ("flood", flood::CASES),
 ];
 

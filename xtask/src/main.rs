@@ -46,7 +46,7 @@ enum Task {
     Bench {
         /// What: flood, filter
         part: String,
-        /// How often each contestant has its turn [default: 25]
+        /// How often each contestant has its turn [default: 150]
         rounds: Option<usize>,
     },
     /// Trace a download under older kernels, Debian's own, in a virtual machine

@@ -1,7 +1,7 @@
 //! What a trace costs the program, beside tcpdump in the same place and no capture at all: `bench flood|filter [ROUNDS]`.
 //!
-//! The contestants take turns on the same kind of namespace, veth and NAT, so that what the machine does meanwhile
-//! meets all of them. What is printed are medians of paired differences.
+//! The contestants take short turns, many of them, on the same kind of namespace, veth and NAT, so that what the machine
+//! does meanwhile meets all of them. What is printed are medians of paired differences.
 
 mod filter;
 mod flood;
@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use nsntrace_tests::why_no_lab;
 
 /// Enough for a confidence interval that says something on a noisy machine.
-const ROUNDS: usize = 25;
+const ROUNDS: usize = 150;
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);

@@ -37,6 +37,8 @@ pub struct Source {
     pub filter: Option<String>,
     /// Addresses as `address/mask` or `address/length`.
     pub addresses: Vec<String>,
+    /// Its comments.
+    pub comments: Vec<String>,
     /// The exponent of the stamps' unit.
     resolution: u8,
 }
@@ -137,8 +139,9 @@ impl Pcapng {
         let link_type = body.u16()?;
         ensure!(body.u16()? == 0, "reserved bytes are not zero");
         let mut source = Source { link_type, snaplen: body.u32()?, resolution: 6, ..Source::default() };
-        for (code, value) in body.options(&[4, 5])? {
+        for (code, value) in body.options(&[1, 4, 5])? {
             match (code, value) {
+                (1, comment) => source.comments.push(text(comment)?),
                 (2, name) => source.name = Some(text(name)?),
                 (4, [a, b, c, d, mask @ ..]) => {
                     let mask = u32::from_be_bytes(mask.try_into().context("a mask has 4 bytes")?);

@@ -37,6 +37,9 @@ const TO_TEST: [(&str, &str); 21] = [
 /// The linker for the BPF target. It borrows the LLVM of the toolchain, so the two belong together.
 const BPF_LINKER: &str = "0.10.0";
 
+/// A reader of pcapng in Python, for one test.
+const PYTHON_PCAPNG: &str = "python-pcapng==2.1.1";
+
 /// Installs what is missing to build and run.
 ///
 /// # Errors
@@ -51,8 +54,23 @@ pub fn to_run() -> Result<()> {
 /// Where a package or a tool cannot be installed.
 pub fn for_tests() -> Result<()> {
     packages(&[&TO_RUN[..], &TO_TEST[..]].concat())?;
+    python_pcapng();
     components()?;
     bpf_linker().map(|_| ())
+}
+
+/// Into the target folder. Where there is no pip or no PyPI, the one test says so.
+fn python_pcapng() {
+    let folder = root().join("target/tools/python");
+    if folder.join("pcapng").exists() {
+        return;
+    }
+    let mut install = Command::new("python3");
+    install.args(["-m", "pip", "install", "--quiet", "--no-cache-dir", PYTHON_PCAPNG, "--target"]);
+    match stdout(install.arg(&folder)) {
+        Ok(_) => println!("setup: installed {PYTHON_PCAPNG}"),
+        Err(error) => println!("setup: no {PYTHON_PCAPNG}, its test is skipped: {error:#}"),
+    }
 }
 
 fn packages(wanted: &[(&str, &str)]) -> Result<()> {

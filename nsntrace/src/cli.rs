@@ -79,6 +79,10 @@ pub struct Cli {
     #[arg(long)]
     pub loopback: bool,
 
+    /// Say what this host has and lacks for a trace, and change nothing
+    #[arg(long)]
+    pub check: bool,
+
     /// Say nothing but errors and losses
     #[arg(short, long, conflicts_with = "verbose")]
     pub quiet: bool,
@@ -88,6 +92,6 @@ pub struct Cli {
     pub verbose: u8,
 
     /// The program to trace, and its arguments
-    #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true)]
+    #[arg(value_name = "PROGRAM", required_unless_present = "check", trailing_var_arg = true)]
     pub command: Vec<OsString>,
 }

@@ -46,9 +46,11 @@ pub struct Config {
     pub host_loopback: bool,
     /// Whether the program's own loopback is traced too.
     pub loopback: bool,
+    /// Whether the host is to be looked at, and nothing to be traced.
+    pub check: bool,
     /// How much to say.
     pub words: Words,
-    /// The program as it was named.
+    /// The program as it was named; empty where only a check is wanted and none was named.
     pub program: OsString,
     /// Its arguments.
     pub arguments: Vec<OsString>,
@@ -105,8 +107,8 @@ impl Config {
     pub fn new(cli: Cli) -> Result<Self> {
         let rotation = rotation(&cli)?;
         let mut command = cli.command.into_iter();
-        let program = command.next().unwrap_or_default();
-        if program.is_empty() {
+        let named = command.next();
+        if named.as_ref().map_or(!cli.check, |program| program.is_empty()) {
             return Err(Error::told("the name of the program to trace is empty"));
         }
         if cli.device.as_deref() == Some("lo") {
@@ -130,12 +132,13 @@ impl Config {
             published: publish::parse(&cli.publish)?,
             host_loopback: cli.host_loopback,
             loopback: cli.loopback,
+            check: cli.check,
             words: match (cli.quiet, cli.verbose) {
                 (true, _) => Words::Quiet,
                 (false, 0) => Words::Normal,
                 (false, _) => Words::Verbose,
             },
-            program,
+            program: named.unwrap_or_default(),
             arguments: command.collect(),
         })
     }

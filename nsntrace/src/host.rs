@@ -1,7 +1,9 @@
 //! What is changed in the host for a trace: each change is written down before it is made, and undone on every path.
 
+pub mod base_chains;
 pub mod cgroup_leaf;
 pub mod change;
+pub mod foreign;
 pub mod forwarding;
 pub mod forwarding6;
 pub mod guardian;
@@ -10,6 +12,7 @@ mod lifeline;
 pub mod link;
 pub mod localnet;
 pub mod nat;
+mod nft;
 pub mod published;
 pub mod reserve;
 pub mod resolver;

@@ -15,10 +15,10 @@ use crate::{
         Changes,
         cgroup_leaf::Leaf,
         change::Change,
-        forwarding,
+        foreign, forwarding,
         link::{self, Names},
         localnet,
-        nat::{self, Family, Rule},
+        nat::{self, Family, Installed, Rule},
         published,
         resolver::{self, relay::Relay},
         route::{self, DEFAULT_MTU, Device, Survey},
@@ -91,7 +91,7 @@ pub fn join(config: &Config, host: &Host, netns: &Netns, signals: &Signals) -> R
 
     let subnets = [Some(subnet), ipv6.map(|ipv6| ipv6.subnet)];
     let (lookups, relayed) = look_up(config, netns, &names, &subnet, id)?;
-    let ipv6 = match let_pass(&mut changes, config, &names.outer, &subnets, relayed)? {
+    let ipv6 = match let_pass(&mut changes, config, host, &names.outer, &subnets, relayed)? {
         Ok(()) => ipv6,
         Err(error) => {
             ipv6::do_without(netns, &names, &error, voice);
@@ -159,6 +159,7 @@ fn free_subnet(survey: &Survey) -> Result<Subnet> {
 fn let_pass(
     changes: &mut Changes,
     config: &Config,
+    host: &Host,
     link: &str,
     subnets: &[Option<Subnet>],
     relayed: Vec<Rule>,
@@ -167,7 +168,34 @@ fn let_pass(
     let rules = subnets.iter().flatten().flat_map(|subnet| rules(config, link, subnet, id));
     let rules: Vec<_> = rules.chain(relayed).collect();
     let (v4, v6) = changes.make(Change::Nat { rules: rules.clone() }, || Ok(nat::insert(&rules)))?;
-    v4.map(|()| v6)
+    v4?;
+    pass_elsewhere(changes, &host.iptables, &rules, Voice::new(config.words));
+    Ok(v6)
+}
+
+/// Lets the same packets pass in chains of other firewalls. Where that cannot be done, says which chain it is.
+fn pass_elsewhere(changes: &mut Changes, iptables: &Installed, rules: &[Rule], voice: Voice) {
+    let chains = match foreign::chains(iptables) {
+        Ok(chains) => chains,
+        Err(error) => return voice.detail(format_args!("{error}")),
+    };
+    for chain in chains {
+        let rules = foreign::concerned(&chain, rules);
+        if rules.is_empty() {
+            continue;
+        }
+        let passed = foreign::drops(&chain).and_then(|drops| {
+            let insert = |changes: &mut Changes| {
+                let tag = changes.id().tag();
+                let change = Change::Foreign { chain: chain.place.clone() };
+                changes.make(change, || foreign::insert(&chain.place, &rules, &tag))
+            };
+            if drops { insert(changes) } else { Ok(()) }
+        });
+        if let Err(error) = passed {
+            voice.held_back(&chain.place, &error);
+        }
+    }
 }
 
 /// The rules for one of the link's subnets. The last of a chain comes first.

@@ -15,6 +15,7 @@ use crate::{
     check::{self, Host},
     config::{Config, Words},
     error::{Context, Error, Result},
+    filter::classic,
     host::guardian::Guardian,
     join::{Joined, join},
     life::{Event, Life},
@@ -49,7 +50,7 @@ pub fn program(config: &Config) -> Result<u8> {
     set_child_subreaper(true).context("become", "the parent of orphans")?;
 
     let netns = Netns::create()?;
-    let settings = settings(config, &host);
+    let settings = settings(config, host.filter.clone());
     let loading =
         thread::Builder::new().spawn(move || Loaded::load(&settings)).context("start", "a thread")?;
     let (changes, joined) = join(config, &host, &netns, &signals)?;
@@ -188,11 +189,12 @@ fn interface(netns: &Netns, name: &str, addresses: Vec<IpNet>) -> Result<Interfa
     })
 }
 
-fn settings(config: &Config, host: &Host) -> Settings {
+/// How the capture of a trace is to be.
+pub fn settings(config: &Config, filter: Option<Vec<classic::Instruction>>) -> Settings {
     Settings {
         snaplen: config.snaplen,
         ring_bytes: config.ring_bytes,
         messages: config.words == Words::Verbose,
-        filter: host.filter.clone(),
+        filter,
     }
 }

@@ -60,6 +60,13 @@ impl Voice {
         }
     }
 
+    /// That a chain of the packet filter may drop packets of the trace, and why that was not changed.
+    pub fn held_back(self, chain: impl std::fmt::Display, reason: &Error) {
+        if self.words > Words::Quiet {
+            say!("Packets of this trace may be held back by {}: {reason}.", plain(&chain.to_string()));
+        }
+    }
+
     /// That a device leads to its own networks only.
     pub fn no_way_out(self, device: &str) {
         if self.words > Words::Quiet {

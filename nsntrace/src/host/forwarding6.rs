@@ -6,6 +6,7 @@
 
 use std::{fs, path::Path};
 
+use nix::unistd::{AccessFlags, eaccess};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -38,6 +39,19 @@ pub struct WholeHost {
 /// Where the kernel does not say.
 pub fn is_router() -> Result<bool> {
     is_on(WHOLE_HOST)
+}
+
+/// How a host that does not forward could be made to: by the switch of a device, or by its own.
+///
+/// # Errors
+/// Where neither can be written.
+pub fn way() -> Result<&'static str> {
+    let is_writable = |setting: &str| eaccess(&Path::new("/proc/sys/net").join(setting), AccessFlags::W_OK);
+    if is_writable(&forced("default")).is_ok() {
+        return Ok("force_forwarding");
+    }
+    is_writable(WHOLE_HOST).context("write", format_args!("the setting {WHOLE_HOST}"))?;
+    Ok("all.forwarding, with accept_ra=2 where routers announce themselves")
 }
 
 /// Lets what comes in at the link pass, if the kernel has a setting for that, which goes away with the link. Returns

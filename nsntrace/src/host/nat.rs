@@ -63,10 +63,10 @@ impl fmt::Display for Family {
 /// One rule of the packet filter, as iptables takes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
-    family: Family,
-    table: String,
-    chain: String,
-    spec: String,
+    pub(super) family: Family,
+    pub(super) table: String,
+    pub(super) chain: String,
+    pub(super) spec: String,
 }
 
 impl Rule {
@@ -131,12 +131,35 @@ pub fn in_place_of_loopback(server: IpAddr, id: RunId) -> Vec<Rule> {
     vec![asked("udp"), asked("tcp"), rule("POSTROUTING", "-s 127.0.0.1 ! -o lo", "MASQUERADE")]
 }
 
-/// Whether there is an iptables to work with, for rules of that family.
+/// An iptables, as it tells of itself.
+#[derive(Clone, Debug)]
+pub struct Installed(String);
+
+impl Installed {
+    /// Whether its rules are chains of nftables; else the kernel keeps them in tables of their own.
+    pub fn is_nftables(&self) -> bool {
+        self.0.contains("nf_tables")
+    }
+}
+
+impl fmt::Display for Installed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The iptables to work with, for rules of that family.
 ///
 /// # Errors
 /// Names the package where there is none.
-pub fn check(family: Family) -> Result<()> {
-    tool(family).map(|_| ())
+pub fn check(family: Family) -> Result<Installed> {
+    let output = Command::new(family.tool()).arg("--version").output();
+    let output = output.map_err(|error| not_runnable(family, &error))?;
+    let text = |bytes: &[u8]| lines(&String::from_utf8_lossy(bytes));
+    if !output.status.success() {
+        return Err(not_runnable(family, &text(&output.stderr)));
+    }
+    Ok(Installed(text(&output.stdout)))
 }
 
 /// Inserts the rules at the top of their chains, above what a firewall drops: one after the other, so the last comes
@@ -229,13 +252,12 @@ fn remove_one(iptables: &iptables::IPTables, rule: &Rule) -> Result<()> {
 }
 
 fn tool(family: Family) -> Result<iptables::IPTables> {
-    iptables::new(family == Family::V6).map_err(|error| {
-        Error::told(format!(
-            "{} is needed and cannot be run ({}): install the package iptables",
-            family.tool(),
-            one_line(error)
-        ))
-    })
+    iptables::new(family == Family::V6).map_err(|error| not_runnable(family, &one_line(error)))
+}
+
+fn not_runnable(family: Family, why: &dyn fmt::Display) -> Error {
+    let tool = family.tool();
+    Error::told(format!("{tool} is needed and cannot be run ({why}): install the package iptables"))
 }
 
 fn one_line(error: Box<dyn std::error::Error>) -> String {
@@ -243,7 +265,7 @@ fn one_line(error: Box<dyn std::error::Error>) -> String {
 }
 
 /// The lines of a message as one.
-fn lines(text: &str) -> String {
+pub(super) fn lines(text: &str) -> String {
     let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     lines.join("; ")
 }

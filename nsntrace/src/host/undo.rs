@@ -5,7 +5,7 @@ use std::{panic::resume_unwind, thread};
 use super::{
     cgroup_leaf,
     change::Change,
-    forwarding, forwarding6,
+    foreign, forwarding, forwarding6,
     journal::{Journal, Lock, RunDir},
     link, nat, route,
     run_id::RunId,
@@ -88,6 +88,7 @@ fn undo_own(tag: &str, change: &Change) -> Result<()> {
     match change {
         Change::Link { name } => link::delete(name, tag),
         Change::Nat { rules } => nat::remove(rules),
+        Change::Foreign { chain } => foreign::remove(chain, tag),
         Change::Routing { link, table } => route::remove(link, *table),
         Change::Cgroup { path } => cgroup_leaf::remove(path),
         Change::Origin { .. }

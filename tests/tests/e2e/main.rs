@@ -6,8 +6,10 @@ use anyhow::Result;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use nsntrace_tests::{Lab, why_no_lab};
 
+mod check;
 mod dns;
 mod filter;
+mod firewall;
 mod flood;
 mod forwarding6;
 mod host_services;
@@ -66,6 +68,8 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("parallel", parallel::CASES),
     ("words", words::CASES),
     ("filter", filter::CASES),
+    ("check", check::CASES),
+    ("firewall", firewall::CASES),
     ("flood", flood::CASES),
 ];
 

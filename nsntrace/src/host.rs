@@ -3,6 +3,7 @@
 pub mod base_chains;
 pub mod cgroup_leaf;
 pub mod change;
+pub mod events;
 pub mod foreign;
 pub mod forwarding;
 pub mod forwarding6;
@@ -80,6 +81,19 @@ impl Changes {
             Some(same) => self.make(same, || Ok(true)),
             None => Ok(false),
         }
+    }
+
+    /// Keeps other runs out once more, for what is decided later.
+    ///
+    /// # Errors
+    /// Where the run folder has been changed.
+    pub fn lock(&self) -> Result<Lock> {
+        self.dir.lock(|| None)
+    }
+
+    /// What was recorded so far.
+    pub fn made(&self) -> &[Change] {
+        self.journal().changes()
     }
 
     /// Undoes everything, the last change first. What fails is returned; its record stays for the next start.

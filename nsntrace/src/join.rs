@@ -1,6 +1,7 @@
 //! The namespace joined to the host: a link, a way out, and nothing of the host that is not undone.
 
 mod ipv6;
+pub mod upkeep;
 
 use std::os::fd::AsFd;
 
@@ -45,6 +46,8 @@ pub struct Joined {
     pub leaf: Leaf,
     /// The program's name look-ups.
     pub lookups: Lookups,
+    /// Its rules in the packet filter, in the order in which they are inserted.
+    pub rules: Vec<Rule>,
 }
 
 /// How the program looks names up.
@@ -91,7 +94,8 @@ pub fn join(config: &Config, host: &Host, netns: &Netns, signals: &Signals) -> R
 
     let subnets = [Some(subnet), ipv6.map(|ipv6| ipv6.subnet)];
     let (lookups, relayed) = look_up(config, netns, &names, &subnet, id)?;
-    let ipv6 = match let_pass(&mut changes, config, host, &names.outer, &subnets, relayed)? {
+    let (rules, passed6) = let_pass(&mut changes, config, host, &names.outer, &subnets, relayed)?;
+    let ipv6 = match passed6 {
         Ok(()) => ipv6,
         Err(error) => {
             ipv6::do_without(netns, &names, &error, voice);
@@ -109,7 +113,8 @@ pub fn join(config: &Config, host: &Host, netns: &Netns, signals: &Signals) -> R
         voice.no_way_out(&device.name);
     }
     let interface = ways.out.map_or("any", |device| &device.name).to_owned();
-    Ok((changes, Joined { names, subnet, ipv6: ipv6.map(|ipv6| ipv6.subnet), interface, leaf, lookups }))
+    let ipv6 = ipv6.map(|ipv6| ipv6.subnet);
+    Ok((changes, Joined { names, subnet, ipv6, interface, leaf, lookups, rules }))
 }
 
 /// By which devices packets leave and come.
@@ -155,7 +160,7 @@ fn free_subnet(survey: &Survey) -> Result<Subnet> {
 }
 
 /// Inserts the rules for the link's subnets, and those of the relay before them. Those for IPv6 may fail alone: that is
-/// the inner result.
+/// the inner result. Returns those that are there.
 fn let_pass(
     changes: &mut Changes,
     config: &Config,
@@ -163,14 +168,17 @@ fn let_pass(
     link: &str,
     subnets: &[Option<Subnet>],
     relayed: Vec<Rule>,
-) -> Result<Result<()>> {
+) -> Result<(Vec<Rule>, Result<()>)> {
     let id = changes.id();
     let rules = subnets.iter().flatten().flat_map(|subnet| rules(config, link, subnet, id));
-    let rules: Vec<_> = rules.chain(relayed).collect();
+    let mut rules: Vec<_> = rules.chain(relayed).collect();
     let (v4, v6) = changes.make(Change::Nat { rules: rules.clone() }, || Ok(nat::insert(&rules)))?;
     v4?;
+    if v6.is_err() {
+        rules.retain(|rule| rule.family() == Family::V4);
+    }
     pass_elsewhere(changes, &host.iptables, &rules, Voice::new(config.words));
-    Ok(v6)
+    Ok((rules, v6))
 }
 
 /// Lets the same packets pass in chains of other firewalls. Where that cannot be done, says which chain it is.
@@ -188,7 +196,8 @@ fn pass_elsewhere(changes: &mut Changes, iptables: &Installed, rules: &[Rule], v
             let insert = |changes: &mut Changes| {
                 let tag = changes.id().tag();
                 let change = Change::Foreign { chain: chain.place.clone() };
-                changes.make(change, || foreign::insert(&chain.place, &rules, &tag))
+                let insert = || foreign::insert(&chain.place, &rules, &tag);
+                if changes.made().contains(&change) { insert() } else { changes.make(change, insert) }
             };
             if drops { insert(changes) } else { Ok(()) }
         });

@@ -16,8 +16,8 @@ use crate::{
     config::{Config, Words},
     error::{Context, Error, Result},
     filter::classic,
-    host::guardian::Guardian,
-    join::{Joined, join},
+    host::{Changes, guardian::Guardian},
+    join::{Joined, join, upkeep::Upkeep},
     life::{Event, Life},
     namespace::{covers::Covers, keeper::Keeper, netns::Netns, quiet},
     output::{
@@ -53,12 +53,13 @@ pub fn program(config: &Config) -> Result<u8> {
     let settings = settings(config, host.filter.clone());
     let loading =
         thread::Builder::new().spawn(move || Loaded::load(&settings)).context("start", "a thread")?;
-    let (changes, joined) = join(config, &host, &netns, &signals)?;
+    let (mut changes, joined) = join(config, &host, &netns, &signals)?;
     let loaded = loading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
 
     let runtime =
         runtime::Builder::new_current_thread().enable_all().build().context("start", "an event loop")?;
-    let status = runtime.block_on(record(config, &host, files, limits, signals, &netns, joined, loaded));
+    let status =
+        runtime.block_on(record(config, &host, files, limits, signals, &netns, &mut changes, joined, loaded));
     for error in changes.undo() {
         say!("nsntrace: {error}");
     }
@@ -77,6 +78,7 @@ async fn record(
     limits: Limits,
     signals: Signals,
     netns: &Netns,
+    changes: &mut Changes,
     joined: Joined,
     loaded: Loaded,
 ) -> Result<u8> {
@@ -110,7 +112,8 @@ async fn record(
     let mut life = Life::new(program, pid, joined.leaf.clone(), signals.stream()?)?;
 
     let stoppable = Stoppable::begin()?;
-    let status = follow(config, &mut life, &mut recording, &keeper, log).await?;
+    let upkeep = Upkeep::new(changes, config, host, &joined);
+    let status = follow(config, &mut life, &mut recording, upkeep, &keeper, log).await?;
     drop(stoppable);
     quiet::wait(netns)?;
     tokio::select! {
@@ -125,6 +128,7 @@ async fn follow(
     config: &Config,
     life: &mut Life,
     recording: &mut Recording,
+    mut upkeep: Upkeep<'_>,
     keeper: &Keeper,
     log: Option<KernelLog>,
 ) -> Result<u8> {
@@ -147,6 +151,7 @@ async fn follow(
                 recording.stop()?;
             }
             _ = ticks.tick(), if counts => recording.count(),
+            () = upkeep.changed() => upkeep.mend(),
             () = &mut keeping => {}
             () = &mut messages => {}
         }

@@ -67,6 +67,13 @@ impl Voice {
         }
     }
 
+    /// That somebody has removed rules, and they come back.
+    pub fn restored(self) {
+        if self.words > Words::Quiet {
+            say!("Somebody has removed rules of this trace: they are inserted again.");
+        }
+    }
+
     /// That a device leads to its own networks only.
     pub fn no_way_out(self, device: &str) {
         if self.words > Words::Quiet {

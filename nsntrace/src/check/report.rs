@@ -196,7 +196,8 @@ fn held_back(chain: &BaseChain, reason: &Error) -> Error {
 
 /// What the command line names.
 fn command_line(report: &mut Report, config: &Config) -> io::Result<()> {
-    let capture = filter(config).and_then(|filter| Loaded::load(&trace::settings(config, filter)));
+    // A filter that is none has a line of its own.
+    let capture = Loaded::load(&trace::settings(config, filter(config).ok().flatten()));
     report.needs("BPF", capture.map(|_| "the kernel takes the capture"))?;
     let file = Series::check(&config.outfile, config.rotation, Invoker::from_env());
     // Under sudo it would be the same user's file: there is nothing that root could tell.

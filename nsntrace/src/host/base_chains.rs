@@ -1,5 +1,5 @@
 //! The chains of nftables by which packets come in and are forwarded, whoever made them. Asked of the kernel itself: that
-//! takes less than a millisecond, and most hosts have none but those of iptables.
+//! takes less than a millisecond, and most hosts have none but those of iptables. Rules are only counted here.
 
 use std::{fmt, io};
 
@@ -17,8 +17,9 @@ const ATTEMPTS: usize = 20;
 /// That they did, in the flags of a message.
 const INTERRUPTED: u16 = 0x10;
 
-/// The question for chains: `NFNL_SUBSYS_NFTABLES` and `NFT_MSG_GETCHAIN`.
+/// Questions: `NFNL_SUBSYS_NFTABLES` with `NFT_MSG_GETCHAIN` and `NFT_MSG_GETRULE`.
 const GET_CHAINS: u16 = 10 << 8 | 4;
+const GET_RULES: u16 = 10 << 8 | 7;
 
 /// Attributes of a chain, of linux/netfilter/nf_tables.h.
 const TABLE: u16 = 1;
@@ -71,15 +72,28 @@ pub struct BaseChain {
 /// # Errors
 /// `EPERM` without CAP_NET_ADMIN, or where netlink does not answer.
 pub fn all() -> Result<Vec<BaseChain>> {
+    list(GET_CHAINS, base_chain)
+}
+
+/// How many rules of any chain have this in their comment.
+///
+/// # Errors
+/// As [`all`].
+pub fn count_rules(tag: &str) -> Result<usize> {
+    let has_tag = |payload: &[u8]| payload.windows(tag.len()).any(|part| part == tag.as_bytes());
+    Ok(list(GET_RULES, |payload| has_tag(payload).then_some(()))?.len())
+}
+
+fn list<T>(question: u16, read: impl Fn(&[u8]) -> Option<T>) -> Result<Vec<T>> {
     for _ in 0..ATTEMPTS {
-        match dump() {
-            Ok(Some(chains)) => return Ok(chains),
+        match dump(question, &read) {
+            Ok(Some(found)) => return Ok(found),
             Ok(None) => {}
             Err(error) if is_unknown(&error) => return Ok(Vec::new()),
-            Err(error) => return Err(error).context("list", "the chains of the packet filter"),
+            Err(error) => return Err(error).context("list", "what is in the packet filter"),
         }
     }
-    Err(Error::told("the packet filter is changed again and again while its chains are listed"))
+    Err(Error::told("the packet filter is changed again and again while it is listed"))
 }
 
 fn is_unknown(error: &io::Error) -> bool {
@@ -87,12 +101,12 @@ fn is_unknown(error: &io::Error) -> bool {
 }
 
 /// None where somebody changed the rules meanwhile.
-fn dump() -> io::Result<Option<Vec<BaseChain>>> {
+fn dump<T>(question: u16, read: impl Fn(&[u8]) -> Option<T>) -> io::Result<Option<Vec<T>>> {
     let mut socket = Socket::new(NETLINK_NETFILTER)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
-    socket.send(&question(), 0)?;
-    let mut chains = Vec::new();
+    socket.send(&asked(question), 0)?;
+    let mut found = Vec::new();
     let mut is_whole = true;
     loop {
         let (bytes, _) = socket.recv_from_full()?;
@@ -102,8 +116,8 @@ fn dump() -> io::Result<Option<Vec<BaseChain>>> {
             is_whole &= message.flags() & INTERRUPTED == 0;
             match i32::from(message.message_type()) {
                 libc::NLMSG_ERROR => return Err(failure(message.payload())),
-                libc::NLMSG_DONE => return Ok(is_whole.then_some(chains)),
-                _ => chains.extend(base_chain(message.payload())),
+                libc::NLMSG_DONE => return Ok(is_whole.then_some(found)),
+                _ => found.extend(read(message.payload())),
             }
             let length = message.length() as usize;
             rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
@@ -111,13 +125,13 @@ fn dump() -> io::Result<Option<Vec<BaseChain>>> {
     }
 }
 
-/// A header of netlink and one of netfilter, for chains of all families.
-fn question() -> Vec<u8> {
+/// A header of netlink and one of netfilter, for all families.
+fn asked(question: u16) -> Vec<u8> {
     const LENGTH: u8 = 20;
     let mut bytes = vec![0; LENGTH.into()];
     let mut message = NetlinkBuffer::new(&mut bytes);
     message.set_length(LENGTH.into());
-    message.set_message_type(GET_CHAINS);
+    message.set_message_type(question);
     message.set_flags(NLM_F_REQUEST | NLM_F_DUMP);
     bytes
 }

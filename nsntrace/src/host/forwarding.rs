@@ -57,6 +57,16 @@ pub fn switch_off(device: &str, on_a_router: bool) -> Result<()> {
     nat::remove(&[guard(device)])
 }
 
+/// Inserts the rule of [`switch_on`] again, where others may have removed it; under the lock, since it is there once.
+///
+/// # Errors
+/// What iptables says.
+pub fn guard_again(device: &str) -> Result<()> {
+    nat::remove(&[guard(device)])?;
+    let (guarded, _) = nat::insert(&[guard(device)]);
+    guarded
+}
+
 /// One rule for all runs: every link of ours passes, so that no run's rule stands in an older run's way.
 fn guard(device: &str) -> Rule {
     let matches = format!("-i {device} ! -o {}+", super::link::OUTER);

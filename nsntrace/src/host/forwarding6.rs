@@ -88,6 +88,22 @@ pub fn let_be(device: &str) -> Result<()> {
     nat::remove(&[guard(device)])
 }
 
+/// Inserts the rule of [`force`] again, where others may have removed it; under the lock, since it is there once.
+///
+/// # Errors
+/// What ip6tables says.
+pub fn guard_again(device: &str) -> Result<()> {
+    insert_again(guard(device))
+}
+
+/// The same for [`WholeHost::switch_on`].
+///
+/// # Errors
+/// What ip6tables says.
+pub fn guard_whole_host_again() -> Result<()> {
+    insert_again(guard_of_whole_host())
+}
+
 impl WholeHost {
     /// What there is now.
     ///
@@ -175,6 +191,11 @@ fn drop_unless_ours(matches: &str) -> Rule {
 fn insert(rule: Rule) -> Result<()> {
     let (_, inserted) = nat::insert(&[rule]);
     inserted
+}
+
+fn insert_again(rule: Rule) -> Result<()> {
+    nat::remove(std::slice::from_ref(&rule))?;
+    insert(rule)
 }
 
 fn is_there(setting: &str) -> bool {

@@ -84,6 +84,11 @@ impl Rule {
         Self { family, table: table.into(), chain: chain.into(), spec }
     }
 
+    /// The packet filter that it belongs to.
+    pub fn family(&self) -> Family {
+        self.family
+    }
+
     /// Whether it is a rule that a run makes.
     pub(super) fn is_ours(&self) -> bool {
         matches!(self.table.as_str(), "nat" | "filter") && self.spec.contains(COMMENT)

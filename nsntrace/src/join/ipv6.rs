@@ -99,7 +99,10 @@ fn attempt(
 }
 
 /// Lets the host forward between the link and the inlets, if it does not. Without any nothing is to be forwarded.
-fn forward(changes: &mut Changes, link: &str, inlets: &[Device], voice: Voice) -> Result<()> {
+///
+/// # Errors
+/// Where it cannot be switched on.
+pub fn forward(changes: &mut Changes, link: &str, inlets: &[Device], voice: Voice) -> Result<()> {
     let can_force = forwarding6::allow(link);
     let host = WholeHost::now()?;
     let whole = Change::Forwarding6(host.clone());

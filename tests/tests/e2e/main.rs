@@ -31,6 +31,7 @@ mod terminal;
 mod trace;
 mod tracee;
 mod undo;
+mod upkeep;
 mod words;
 
 /// The name of a test, and what it does in a lab of its own.
@@ -70,6 +71,7 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("filter", filter::CASES),
     ("check", check::CASES),
     ("firewall", firewall::CASES),
+    ("upkeep", upkeep::CASES),
     ("flood", flood::CASES),
 ];
 

@@ -9,6 +9,7 @@ pub mod forwarding;
 pub mod forwarding6;
 pub mod guardian;
 pub mod journal;
+pub mod legacy;
 mod lifeline;
 pub mod link;
 pub mod localnet;

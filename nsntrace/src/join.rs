@@ -16,7 +16,7 @@ use crate::{
         Changes,
         cgroup_leaf::Leaf,
         change::Change,
-        foreign, forwarding,
+        foreign, forwarding, legacy,
         link::{self, Names},
         localnet,
         nat::{self, Family, Installed, Rule},
@@ -203,6 +203,23 @@ fn pass_elsewhere(changes: &mut Changes, iptables: &Installed, rules: &[Rule], v
         });
         if let Err(error) = passed {
             voice.held_back(&chain.place, &error);
+        }
+    }
+    if iptables.is_nftables() {
+        look_at_legacy(rules, voice);
+    }
+}
+
+/// Says where the chains of the other iptables, in which we have no rules, may hold packets back.
+fn look_at_legacy(rules: &[Rule], voice: Voice) {
+    for family in [Family::V4, Family::V6] {
+        let error = match legacy::drops(family) {
+            Ok(false) => continue,
+            Ok(true) => legacy::advice(family),
+            Err(error) => error,
+        };
+        if rules.iter().any(|rule| rule.family() == family) {
+            voice.held_back(format_args!("iptables-legacy's chain FORWARD for {family}"), &error);
         }
     }
 }

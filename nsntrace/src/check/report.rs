@@ -18,6 +18,7 @@ use crate::{
         base_chains::BaseChain,
         foreign, forwarding, forwarding6,
         journal::{RUN_DIR, RunDir},
+        legacy,
         nat::{self, Family, Installed},
         reserve::reserve,
         resolver,
@@ -183,7 +184,27 @@ fn firewalls(iptables: &Installed) -> io::Result<()> {
         let found = found.map(|_| told(&chain)).map_err(|error| held_back(&chain, &error));
         line(WHAT, found, "unsure")?;
     }
+    if iptables.is_nftables() {
+        is_free &= legacy(WHAT)?;
+    }
     if is_free { uses(WHAT, Ok("no chain that drops packets")) } else { Ok(()) }
+}
+
+/// Whether the other iptables lets everything pass.
+fn legacy(what: &str) -> io::Result<bool> {
+    let mut is_free = true;
+    for family in [Family::V4, Family::V6] {
+        let found = match legacy::drops(family) {
+            Ok(false) => continue,
+            Ok(true) => legacy::advice(family),
+            Err(error) => error,
+        };
+        is_free = false;
+        let held_back =
+            format!("iptables-legacy's chain FORWARD for {family} may hold packets back: {found}");
+        line(what, Err::<&str, _>(Error::told(held_back)), "unsure")?;
+    }
+    Ok(is_free)
 }
 
 fn told(chain: &BaseChain) -> String {

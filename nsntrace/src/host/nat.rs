@@ -43,7 +43,7 @@ impl Family {
     }
 
     /// The tool for its rules.
-    fn tool(self) -> &'static str {
+    pub(super) fn tool(self) -> &'static str {
         match self {
             Self::V4 => "iptables",
             Self::V6 => "ip6tables",

@@ -24,6 +24,7 @@ pub const CASES: &[Case] = cases![
     chain_goes_away,
     nft_is_missing,
     nftables_beside_iptables_legacy,
+    iptables_legacy_beside_nftables,
 ];
 
 /// A chain that forwards nothing.
@@ -256,4 +257,27 @@ fn nftables_beside_iptables_legacy(lab: &Lab) -> Result<()> {
     let legacy = lab.host(["sh", "-c", "iptables-legacy-save; ip6tables-legacy-save"])?.output()?;
     ensure!(!legacy.contains("nsntrace:"), "rules are left:\n{legacy}");
     lab.host(["sh", "-c", "! ls /run/nsntrace/????????"])?.output().map(drop)
+}
+
+/// Packets pass both; that the other one drops them is told before and during.
+fn iptables_legacy_beside_nftables(lab: &Lab) -> Result<()> {
+    lab.host(["iptables-legacy", "-P", "FORWARD", "DROP"])?.output()?;
+    for arguments in [&["--check"][..], &["/bin/true"]] {
+        let done = lab.nsntrace(arguments)?.run()?.exited(0)?;
+        let told = format!("{}{}", done.text(), done.stderr);
+        ensure!(told.matches("iptables-legacy's chain FORWARD for IPv4").count() == 1, "{told}");
+        ensure!(told.contains("iptables-legacy -I FORWARD -i nsgw+ -j ACCEPT"), "{told}");
+        ensure!(!told.contains("FORWARD for IPv6"), "{told}");
+    }
+    lab.host([
+        "sh",
+        "-c",
+        "iptables-legacy -I FORWARD -i nsgw+ -j ACCEPT; iptables-legacy -I FORWARD -o nsgw+ -j ACCEPT",
+    ])?
+    .output()?;
+    let web = lab.web()?;
+    let done = lab.nsntrace(["curl", "-s", "-m", "20", "-o", "page", &web.url])?.run()?.exited(0)?;
+    ensure!(fs::read(done.dir.join("page"))? == web.body, "the download is not whole");
+    ensure!(!done.stderr.contains("held back"), "{}", done.stderr);
+    Ok(())
 }

@@ -22,7 +22,10 @@ pub mod route;
 pub mod run_id;
 mod undo;
 
-use std::os::fd::AsFd;
+use std::{
+    os::fd::AsFd,
+    time::{Duration, Instant},
+};
 
 use nix::sys::signal::Signal;
 
@@ -33,6 +36,9 @@ use crate::{
 use change::Change;
 use journal::{Journal, Lock, RunDir};
 use run_id::RunId;
+
+/// How long the lock is waited for in the midst of a trace; it is held for some milliseconds.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The changes of one run. Dropped, it undoes them: on an error, a panic, or the normal way by [`Changes::undo`].
 #[derive(Debug)]
@@ -84,12 +90,17 @@ impl Changes {
         }
     }
 
-    /// Keeps other runs out once more, for what is decided later.
+    /// Keeps other runs out once more, for what is decided later. It is not waited for long: a program runs meanwhile.
     ///
     /// # Errors
-    /// Where the run folder has been changed.
+    /// Where another run holds the lock, or the run folder has been changed.
     pub fn lock(&self) -> Result<Lock> {
-        self.dir.lock(|| None)
+        let deadline = Instant::now() + PATIENCE;
+        let give_up = || (Instant::now() > deadline).then_some(Signal::SIGALRM);
+        self.dir.lock(give_up).map_err(|error| match error {
+            Error::Interrupted(_) => Error::told("another run holds the lock of /run/nsntrace"),
+            error => error,
+        })
     }
 
     /// What was recorded so far.

@@ -12,7 +12,7 @@ use crate::{
     cgroup,
     config::Config,
     error::{Context, Error, Result},
-    filter::{self, classic},
+    filter::{self, Compiled},
     host::{
         nat::{self, Family, Installed},
         reserve::reserve,
@@ -20,6 +20,7 @@ use crate::{
     },
     tracee,
     user::{self, Account},
+    words::Voice,
 };
 
 /// The first kernel with all that is used: the BPF ring buffer and the boot clock for BPF programs.
@@ -37,7 +38,7 @@ pub struct Host {
     /// The device of `-d`.
     pub device: Option<Device>,
     /// The program of `-f`.
-    pub filter: Option<Vec<classic::Instruction>>,
+    pub filter: Option<Compiled>,
     /// The user of `-u`.
     pub account: Option<Account>,
     /// The cgroup that we are in.
@@ -62,8 +63,12 @@ pub fn host(config: &Config) -> Result<Host> {
     let cgroup = cgroup()?;
     settings()?;
     let iptables = nat::check(Family::V4)?;
-    let filter = filter(config)?;
     let ports = reserve(&config.published)?;
+    // The last, for it may take long.
+    let filter = filter(config)?;
+    if filter.as_ref().is_some_and(|filter| !filter.is_optimised) {
+        Voice::new(config.words).not_optimised();
+    }
     Ok(Host { device, filter, account, cgroup, iptables, ports })
 }
 
@@ -134,7 +139,7 @@ fn settings() -> Result<()> {
     }
 }
 
-fn filter(config: &Config) -> Result<Option<Vec<classic::Instruction>>> {
+fn filter(config: &Config) -> Result<Option<Compiled>> {
     let filter = config.filter.as_deref();
     filter.map(|expression| filter::compile(expression, linktype::EN10MB)).transpose()
 }

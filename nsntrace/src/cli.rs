@@ -7,8 +7,7 @@ use clap::{ArgAction, Parser};
 /// Trace the network of one program: all of its packets and nobody else's
 ///
 /// PROGRAM runs in a network namespace of its own, joined to the host by a veth pair and NAT, and its packets are
-/// saved as pcap
-/// or pcapng.
+/// saved as pcap or pcapng.
 #[derive(Debug, Parser)]
 #[command(name = "nsntrace", version, override_usage = "nsntrace [OPTIONS] PROGRAM [ARGUMENTS]...")]
 #[command(

@@ -4,15 +4,19 @@
 //! ends there: loading and attaching is the capture's part.
 
 pub mod assembler;
+mod calculate;
 pub mod classic;
 pub mod ebpf;
 mod expression;
+pub mod libpcap;
 mod packet;
 #[cfg(test)]
 mod properties;
+mod rounds;
 mod steps;
+mod tag;
 mod translate;
 
-pub use expression::compile;
+pub use expression::{Compiled, compile};
 pub use steps::Bad;
 pub use translate::{Hook, translate};

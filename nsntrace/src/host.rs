@@ -108,7 +108,7 @@ impl Changes {
         self.journal().changes()
     }
 
-    /// Undoes everything, the last change first. What fails is returned; its record stays for the next start.
+    /// Undoes everything. What fails is returned; its record stays for the next start.
     pub fn undo(mut self) -> Vec<Error> {
         self.undo_once()
     }

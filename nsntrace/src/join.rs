@@ -21,7 +21,7 @@ use crate::{
         localnet,
         nat::{self, Family, Installed, Rule},
         published,
-        resolver::{self, relay::Relay},
+        resolver::{self, relay::Relay, resolv_conf::ResolvConf},
         route::{self, DEFAULT_MTU, Device, Survey},
         run_id::RunId,
     },
@@ -59,6 +59,13 @@ pub struct Lookups {
     _relay: Option<Relay>,
 }
 
+impl Lookups {
+    /// Whether they are others than the host's.
+    fn is_changed(&self) -> bool {
+        self.resolv_conf.is_some()
+    }
+}
+
 /// Joins the namespace to the host: link, forwarding, routing, NAT, and a cgroup for who lives in it.
 ///
 /// # Errors
@@ -68,7 +75,8 @@ pub fn join(config: &Config, host: &Host, netns: &Netns, signals: &Signals) -> R
     let (mut changes, lock) = Changes::begin(|| signals.pending_end())?;
     let id = changes.id();
     let mut survey = route::survey()?;
-    survey.taken.extend(resolver::configuration().servers.iter().map(|server| IpNet::from(server.address)));
+    let resolv_conf = resolver::configuration();
+    survey.taken.extend(resolv_conf.servers.iter().map(|server| IpNet::from(server.address)));
     let subnet = free_subnet(&survey)?;
     let names = Names::of_this_process();
     let ways = Ways::of(config, host, &survey);
@@ -89,16 +97,24 @@ pub fn join(config: &Config, host: &Host, netns: &Netns, signals: &Signals) -> R
         leads_out = changes
             .make(change, || route::only_by(AddressFamily::Inet, &device.name, &names.outer, table))?;
     }
-    let ipv6 = ipv6::join(&mut changes, netns, &names, &ways, &survey.taken, voice);
+    let ipv6 = ipv6::join(&mut changes, netns, &names, &ways, &survey.taken, voice)
+        .inspect_err(|error| ipv6::do_without(netns, &names, error, voice))
+        .ok();
     drop(lock);
 
     let subnets = [Some(subnet), ipv6.map(|ipv6| ipv6.subnet)];
-    let (lookups, relayed) = look_up(config, netns, &names, &subnet, id)?;
-    let (rules, passed6) = let_pass(&mut changes, config, host, &names.outer, &subnets, relayed)?;
+    let (mut lookups, relayed) = look_up(config, &resolv_conf, netns, &names, &subnet, ipv6.is_some(), id)?;
+    let (mut rules, passed6) = let_pass(&mut changes, config, host, &names.outer, &subnets, relayed)?;
     let ipv6 = match passed6 {
         Ok(()) => ipv6,
         Err(error) => {
             ipv6::do_without(netns, &names, &error, voice);
+            if !lookups.is_changed() {
+                let (again, more) = look_up(config, &resolv_conf, netns, &names, &subnet, false, id)?;
+                changes.make(Change::Nat { rules: more.clone() }, || nat::insert(&more).0)?;
+                lookups = again;
+                rules.extend(more);
+            }
             None
         }
     };
@@ -266,17 +282,18 @@ fn forward(changes: &mut Changes, device: &str, voice: Voice) -> Result<()> {
 /// Readies a way to name servers. Returns the rules that it needs in the host.
 fn look_up(
     config: &Config,
+    resolv_conf: &ResolvConf,
     netns: &Netns,
     names: &Names,
     subnet: &Subnet,
+    has_ipv6: bool,
     id: RunId,
 ) -> Result<(Lookups, Vec<Rule>)> {
-    let configuration = resolver::configuration();
     let mut relay = None;
     let mut rules = Vec::new();
     let servers = if config.use_public_dns {
         &resolver::PUBLIC[..]
-    } else if resolver::needs_relay(&configuration, subnet::has_family) {
+    } else if resolver::needs_relay(resolv_conf, |address| address.is_ipv4() || has_ipv6) {
         let started = relay.insert(Relay::start(&names.outer, subnet)?);
         rules = nat::relayed(&names.outer, subnet.gateway, started.ports(), id);
         &[subnet.gateway]
@@ -291,6 +308,6 @@ fn look_up(
             nat::insert(&nat::in_place_of_loopback(servers[0], id)).0
         })?;
     }
-    let resolv_conf = Some(configuration.with_servers(servers));
+    let resolv_conf = Some(resolv_conf.with_servers(servers));
     Ok((Lookups { resolv_conf, _relay: relay }, rules))
 }

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask},
         signalfd::{SfdFlags, SignalFd},
@@ -85,6 +86,28 @@ impl Signals {
             .find(|signal| ENDINGS.contains(signal))
     }
 
+    /// Waits until something else can be read, or for a signal that asks for an end: which, if that came first.
+    ///
+    /// # Errors
+    /// Where the kernel does not let us wait.
+    pub fn end_before(&self, other: BorrowedFd<'_>) -> Result<Option<Signal>> {
+        loop {
+            if let Some(signal) = self.pending_end() {
+                return Ok(Some(signal));
+            }
+            let mut fds = [self.fd.as_fd(), other].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+            match poll(&mut fds, PollTimeout::NONE) {
+                Err(nix::Error::EINTR) => {}
+                result => {
+                    result.context("wait for", "signals")?;
+                }
+            }
+            if fds[1].any() == Some(true) {
+                return Ok(None);
+            }
+        }
+    }
+
     /// A stream of the messages. Inside a runtime.
     ///
     /// # Errors
@@ -156,6 +179,14 @@ impl Drop for Stoppable {
         // It fails for a set that is none, and this is one.
         let _ = Self::set().thread_block();
     }
+}
+
+/// Lets SIGUSR1 wait until signals are taken over: it asks for the counts, and must not end us while there are none.
+///
+/// # Errors
+/// Where the kernel refuses it.
+pub fn hold_reports() -> Result<()> {
+    SigSet::from(Signal::SIGUSR1).thread_block().context("block", "signals")
 }
 
 /// Makes children wait to be asked for, whatever the parent has left us: where SIGCHLD is ignored they are gone at once.

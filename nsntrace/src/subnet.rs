@@ -16,11 +16,6 @@ pub struct Subnet {
     pub prefix_len: u8,
 }
 
-/// Whether a namespace with such a link has addresses of that family.
-pub fn has_family(address: IpAddr) -> bool {
-    address.is_ipv4()
-}
-
 /// The original's pair.
 const FIRST: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(172, 16, 42, 254), 31);
 

@@ -1,6 +1,6 @@
 //! The story of a trace.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{os::fd::AsFd, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 use nix::{net::if_::if_nametoindex, sys::prctl::set_child_subreaper};
@@ -15,7 +15,7 @@ use crate::{
     check::{self, Host},
     config::{Config, Words},
     error::{Context, Error, Result},
-    filter::classic,
+    filter::Compiled,
     host::{Changes, guardian::Guardian},
     join::{Joined, join, upkeep::Upkeep},
     life::{Event, Life},
@@ -27,8 +27,9 @@ use crate::{
         trace_file::Invoker,
         writer::Writer,
     },
+    own_thread::Ongoing,
     recording::Recording,
-    signals::{Signals, Stoppable, keep_children},
+    signals::{Signals, Stoppable, hold_reports, keep_children},
     tracee::{self, Limits, Start},
     words::{Voice, say},
 };
@@ -42,6 +43,7 @@ const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// Where the trace could not be made. The host is then as it was.
 pub fn program(config: &Config) -> Result<u8> {
     keep_children()?;
+    hold_reports()?;
     let host = check::host(config)?;
     let _guardian = Guardian::start()?;
     let files = Series::open(&config.outfile, config.rotation, Invoker::from_env())?;
@@ -50,11 +52,14 @@ pub fn program(config: &Config) -> Result<u8> {
     set_child_subreaper(true).context("become", "the parent of orphans")?;
 
     let netns = Netns::create()?;
-    let settings = settings(config, host.filter.clone());
-    let loading =
-        thread::Builder::new().spawn(move || Loaded::load(&settings)).context("start", "a thread")?;
+    let settings = settings(config, host.filter.as_ref());
+    let loading = Ongoing::start(move || Loaded::load(&settings)).context("start", "a thread")?;
     let (mut changes, joined) = join(config, &host, &netns, &signals)?;
-    let loaded = loading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+    // The kernel takes long to check a large filter.
+    if let Some(signal) = signals.end_before(loading.as_fd())? {
+        return Err(Error::Interrupted(signal as i32));
+    }
+    let loaded = loading.wait()?;
 
     let runtime =
         runtime::Builder::new_current_thread().enable_all().build().context("start", "an event loop")?;
@@ -195,11 +200,11 @@ fn interface(netns: &Netns, name: &str, addresses: Vec<IpNet>) -> Result<Interfa
 }
 
 /// How the capture of a trace is to be.
-pub fn settings(config: &Config, filter: Option<Vec<classic::Instruction>>) -> Settings {
+pub fn settings(config: &Config, filter: Option<&Compiled>) -> Settings {
     Settings {
         snaplen: config.snaplen,
         ring_bytes: config.ring_bytes,
         messages: config.words == Words::Verbose,
-        filter,
+        filter: filter.map(|filter| filter.program.clone()),
     }
 }

@@ -81,6 +81,15 @@ impl Voice {
         }
     }
 
+    /// That a filter is larger than it might be, and takes its time.
+    pub fn not_optimised(self) {
+        if self.words > Words::Quiet {
+            say!(
+                "The filter of -f takes too long to optimise: it is used as it is, and the kernel takes long to check it."
+            );
+        }
+    }
+
     /// What only the curious want to know.
     pub fn detail(self, text: std::fmt::Arguments<'_>) {
         if self.words == Words::Verbose {
@@ -121,7 +130,7 @@ impl Voice {
             );
         }
         self.detail(format_args!(
-            "{} packets filtered out, {} matched, {} captured, {} dropped, {} cut to the snapshot length",
+            "{} packets filtered out, {} matched, {} captured, {} dropped, {} cut to the snapshot length, {packets} written",
             counters.filtered, counters.matched, counters.captured, counters.dropped, counters.cut
         ));
     }

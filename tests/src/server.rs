@@ -98,13 +98,14 @@ impl Lab {
 
     /// Starts a name server that knows `www.example.test`, at the servers' address, and nothing else.
     pub fn name_server(&self) -> Result<Server> {
-        self.name_server_with(&[&format!("--listen-address={SERVER_ADDRESS}")])
+        self.name_server_with(SERVER_ADDRESS, &[&format!("--listen-address={SERVER_ADDRESS}")])
     }
 
-    /// The same, where these options of dnsmasq say.
-    pub fn name_server_with(&self, options: &[&str]) -> Result<Server> {
+    /// The same, where these options of dnsmasq say. `address` is one on which it listens then.
+    pub fn name_server_with(&self, address: &str, options: &[&str]) -> Result<Server> {
         let record = format!("--host-record=www.example.test,{SERVER_ADDRESS}");
-        self.serve(53, &[&["dnsmasq"], &DNSMASQ[..], &["--bind-interfaces", &record], options].concat())
+        let words = [&["dnsmasq"], &DNSMASQ[..], &["--bind-interfaces", &record], options].concat();
+        self.serve_at(address, 53, &words)
     }
 
     /// Starts a dnsmasq with these options on the fake host, and waits until it listens on `address`.
@@ -127,8 +128,12 @@ impl Lab {
     }
 
     fn serve(&self, port: u16, words: &[&str]) -> Result<Server> {
+        self.serve_at(SERVER_ADDRESS, port, words)
+    }
+
+    fn serve_at(&self, address: &str, port: u16, words: &[&str]) -> Result<Server> {
         let process = self.internet(words)?.spawn()?;
-        self.wait_for_port(SERVER_ADDRESS, port).with_context(|| process.stderr().unwrap_or_default())?;
+        self.wait_for_port(address, port).with_context(|| process.stderr().unwrap_or_default())?;
         Ok(Server { process })
     }
 

@@ -27,7 +27,7 @@ use crate::{
     ipv6,
     output::{series::Series, trace_file::Invoker},
     signals::keep_children,
-    subnet, trace, tracee,
+    trace, tracee,
     words::plain,
 };
 
@@ -115,8 +115,10 @@ fn network(report: &mut Report, config: &Config, iptables: Option<&Installed>) -
     uses("uplinks IPv4", names(uplinks4, "IPv4"))?;
     uses("uplinks IPv6", names(uplinks6, "IPv6"))?;
     uses("forwarding IPv4", forwarding4(uplinks4))?;
-    uses("forwarding IPv6", forwarding6(uplinks6))?;
-    uses("name servers", Ok(name_servers(config)))?;
+    let forwarding6 = forwarding6(uplinks6);
+    let has_ipv6 = forwarding6.is_ok() && nat::check(Family::V6).is_ok();
+    uses("forwarding IPv6", forwarding6)?;
+    uses("name servers", Ok(name_servers(config, has_ipv6)))?;
     if let Some(iptables) = iptables {
         firewalls(iptables)?;
     }
@@ -154,13 +156,13 @@ fn forwarding6(uplinks: &[Device]) -> Result<String> {
     forwarding6::way().map(|way| format!("off, and on for a trace by {way}"))
 }
 
-fn name_servers(config: &Config) -> String {
+fn name_servers(config: &Config, has_ipv6: bool) -> String {
     let configuration = resolver::configuration();
     let (servers, way) = if config.use_public_dns {
         (resolver::PUBLIC.to_vec(), "asked by the program itself")
     } else {
         let servers = configuration.servers.iter().map(|server| server.address).collect();
-        let is_relayed = resolver::needs_relay(&configuration, subnet::has_family);
+        let is_relayed = resolver::needs_relay(&configuration, |address| address.is_ipv4() || has_ipv6);
         (servers, if is_relayed { "asked by a relay in the host" } else { "asked by the program itself" })
     };
     let servers: Vec<_> = servers.iter().map(ToString::to_string).collect();
@@ -218,7 +220,8 @@ fn held_back(chain: &BaseChain, reason: &Error) -> Error {
 /// What the command line names.
 fn command_line(report: &mut Report, config: &Config) -> io::Result<()> {
     // A filter that is none has a line of its own.
-    let capture = Loaded::load(&trace::settings(config, filter(config).ok().flatten()));
+    let filter = filter(config);
+    let capture = Loaded::load(&trace::settings(config, filter.as_ref().ok().and_then(Option::as_ref)));
     report.needs("BPF", capture.map(|_| "the kernel takes the capture"))?;
     let file = Series::check(&config.outfile, config.rotation, Invoker::from_env());
     // Under sudo it would be the same user's file: there is nothing that root could tell.
@@ -236,8 +239,8 @@ fn command_line(report: &mut Report, config: &Config) -> io::Result<()> {
     if let Some(found) = account(config).transpose() {
         report.needs("-u", found.map(|account| format!("user {}, group {}", account.uid, account.gid)))?;
     }
-    if let Some(found) = filter(config).transpose() {
-        report.needs("-f", found.map(|filter| format!("{} instructions", filter.len())))?;
+    if let Some(found) = filter.transpose() {
+        report.needs("-f", found.map(|filter| format!("{} instructions", filter.program.len())))?;
     }
     if !config.published.is_empty() {
         report.needs("-p", reserve(&config.published).map(|_| "free"))?;

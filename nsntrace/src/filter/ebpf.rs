@@ -38,8 +38,6 @@ pub const R6: Register = Register(6);
 pub const R7: Register = Register(7);
 /// The third.
 pub const R8: Register = Register(8);
-/// The fourth.
-pub const R9: Register = Register(9);
 /// The end of the stack.
 pub const FRAME: Register = Register(10);
 

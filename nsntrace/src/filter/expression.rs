@@ -1,152 +1,183 @@
 //! From the text of an expression to a classic program, by libpcap.
 //!
 //! libpcap cannot be interrupted, and takes minutes to optimise what lists a thousand hosts. So it works in a process of
-//! its own, which is given up after a while.
+//! its own, which first compiles the expression as it is, then once more with its optimiser, and is given up after a
+//! while.
 
 use std::{
-    ffi::{CStr, CString, c_char, c_int, c_void},
+    ffi::{CStr, CString},
+    fs::File,
     io::{self, Read, Write},
     os::fd::{AsFd, OwnedFd},
     panic::catch_unwind,
-    ptr::{null, null_mut},
-    slice,
     time::{Duration, Instant},
 };
 
 use nix::{
+    errno::Errno,
     fcntl::OFlag,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         prctl::set_pdeathsig,
-        resource::{Resource, setrlimit},
+        resource::{Resource, getrlimit, setrlimit},
         signal::{Signal, kill},
-        wait::{WaitStatus, waitpid},
+        wait::waitpid,
     },
-    unistd::{ForkResult, Pid, fork, pipe2},
+    unistd::{ForkResult, Pid, fork, getpid, getppid, pipe2},
 };
-use nsntrace_ebpf::{MAX_SNAPLEN, linktype};
 
-use super::classic::Instruction;
+use super::{classic::Instruction, libpcap};
 use crate::{
     error::{Context, Error, Result},
-    words::{plain, say},
+    words::plain,
 };
 
-/// So long the optimiser may take; without it a program does the same, in more steps.
-const OPTIMISER: Duration = Duration::from_secs(10);
-
-/// So long the rest may take: names are looked up.
+/// So long compiling may take: names are looked up.
 const COMPILER: Duration = Duration::from_secs(60);
+
+/// So long the optimiser may take after that.
+const OPTIMISER: Duration = Duration::from_secs(10);
 
 /// So much memory libpcap may use, in bytes.
 const MEMORY: u64 = 2 << 30;
 
-/// libpcap's number for packets without a link-layer header, on Linux.
-const DLT_RAW: c_int = 12;
-
 /// So much of an expression is shown with an error, in characters.
 const SHOWN: usize = 200;
 
-/// What the first byte of an answer says of the rest of it.
+/// What the first byte of an answer says of the rest of it; its length stands between, in four bytes.
 const PROGRAM: u8 = b'p';
 const MESSAGE: u8 = b'm';
+
+/// What libpcap makes of an expression.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// The program.
+    pub program: Vec<Instruction>,
+    /// Whether libpcap was done optimising it in time. If not it does the same, in more steps.
+    pub is_optimised: bool,
+}
 
 /// Compiles an expression for packets of a link type, see [`linktype`](nsntrace_ebpf::linktype). Names of hosts, networks
 /// and services are looked up where the caller is. While the process has one thread.
 ///
 /// # Errors
 /// What libpcap says of the expression.
-pub fn compile(expression: &str, linktype: u16) -> Result<Vec<Instruction>> {
+pub fn compile(expression: &str, linktype: u16) -> Result<Compiled> {
     let text = CString::new(expression).context("read", "the filter expression")?;
-    let answer = match ask(&text, linktype, true, OPTIMISER)? {
-        Some(answer) => answer,
-        None => {
-            say!("nsntrace: -f: the expression takes long to optimise: it is used as it is");
-            ask(&text, linktype, false, COMPILER)?.ok_or_else(|| {
-                refused(
-                    expression,
-                    "libpcap has not compiled it after a minute; shorten it, or give addresses for names",
-                )
-            })?
+    let libpcap = Libpcap::start(&text, linktype)?;
+    let program = match libpcap.answer(COMPILER) {
+        Ok(Some(answer)) => answer.map_err(|message| refused(expression, &message))?,
+        Ok(None) => {
+            let reason =
+                "libpcap has not compiled it after a minute; shorten it, or give addresses for names";
+            return Err(refused(expression, reason));
+        }
+        Err(error) => {
+            return Err(refused(expression, &format!("libpcap did not survive it ({error}); shorten it")));
         }
     };
-    match answer.split_first() {
-        Some((&PROGRAM, program)) => Ok(instructions(program)),
-        Some((&MESSAGE, message)) => Err(refused(expression, &String::from_utf8_lossy(message))),
-        _ => Err(refused(expression, "libpcap failed on it; shorten it")),
+    match libpcap.answer(OPTIMISER) {
+        Ok(Some(Ok(program))) => Ok(Compiled { program, is_optimised: true }),
+        Ok(Some(Err(message))) => Err(refused(expression, &message)),
+        Ok(None) | Err(_) => Ok(Compiled { program, is_optimised: false }),
     }
 }
 
 fn refused(expression: &str, reason: &str) -> Error {
-    let mut start: String = plain(expression).chars().take(SHOWN).collect();
-    if start.len() < expression.len() {
+    let text = plain(expression);
+    let mut start: String = text.chars().take(SHOWN).collect();
+    if start.len() < text.len() {
         start.push('…');
     }
     Error::told(format!("-f '{start}': {}; see 'man pcap-filter'", plain(reason)))
 }
 
-/// What libpcap makes of it, in a process of its own: nothing if that died, none if it is not done in time.
-fn ask(expression: &CStr, linktype: u16, optimise: bool, limit: Duration) -> Result<Option<Vec<u8>>> {
-    let (answer, answers) = pipe2(OFlag::O_CLOEXEC).context("make", "a pipe")?;
-    // SAFETY: there is no other thread that could hold a lock in the child.
-    match unsafe { fork() }.context("start", "a process for the filter")? {
-        ForkResult::Parent { child } => {
-            drop(answers);
-            let read = read_all(answer, Instant::now() + limit);
-            if !matches!(read, Ok(Some(_))) {
-                let _ = kill(child, Signal::SIGKILL);
+/// libpcap at work in a process of its own. Dropped, it is ended.
+struct Libpcap {
+    process: Pid,
+    answers: File,
+}
+
+impl Libpcap {
+    fn start(expression: &CStr, linktype: u16) -> Result<Self> {
+        let (from, to) = pipe2(OFlag::O_CLOEXEC).context("make", "a pipe")?;
+        let parent = getpid();
+        // SAFETY: there is no other thread that could hold a lock in the child.
+        match unsafe { fork() }.context("start", "a process for the filter")? {
+            ForkResult::Parent { child } => Ok(Self { process: child, answers: from.into() }),
+            ForkResult::Child => {
+                drop(from);
+                let result = catch_unwind(|| work(to, parent, expression, linktype).is_ok());
+                // SAFETY: it ends the process, and runs nothing of the tracer's on the way.
+                unsafe { libc::_exit(i32::from(!result.unwrap_or(false))) }
             }
-            end_of(child)?;
-            read.context("read", "the compiled filter")
         }
-        ForkResult::Child => {
-            let result = catch_unwind(|| answer_with(answers, expression, linktype, optimise).is_ok());
-            // SAFETY: it ends the process, and runs nothing of the tracer's on the way.
-            unsafe { libc::_exit(i32::from(!result.unwrap_or(false))) }
+    }
+
+    /// The next answer, a program or a message; none where it is not there in time. An error where it ended before.
+    fn answer(&self, limit: Duration) -> io::Result<Option<Result<Vec<Instruction>, String>>> {
+        let deadline = Instant::now() + limit;
+        let mut head = [0; 5];
+        if !self.read(&mut head, deadline)? {
+            return Ok(None);
         }
+        let [kind, length @ ..] = head;
+        let mut answer = vec![0; u32::from_ne_bytes(length) as usize];
+        if !self.read(&mut answer, deadline)? {
+            return Ok(None);
+        }
+        Ok(Some(match kind {
+            PROGRAM => Ok(instructions(&answer)),
+            _ => Err(String::from_utf8_lossy(&answer).into_owned()),
+        }))
+    }
+
+    /// Fills the buffer; false where it is not full in time.
+    fn read(&self, mut buffer: &mut [u8], deadline: Instant) -> io::Result<bool> {
+        while !buffer.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            match poll(&mut [PollFd::new(self.answers.as_fd(), PollFlags::POLLIN)], timeout) {
+                Ok(0) => return Ok(false),
+                Err(Errno::EINTR) => continue,
+                result => result?,
+            };
+            match (&self.answers).read(buffer)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                length => buffer = &mut buffer[length..],
+            }
+        }
+        Ok(true)
     }
 }
 
-fn end_of(child: Pid) -> Result<WaitStatus> {
-    loop {
-        match waitpid(child, None) {
-            Err(nix::Error::EINTR) => {}
-            result => return result.context("wait for", "the process for the filter"),
-        }
+impl Drop for Libpcap {
+    fn drop(&mut self) {
+        // Its work is done, or nobody waits for it.
+        let _ = kill(self.process, Signal::SIGKILL);
+        while waitpid(self.process, None) == Err(Errno::EINTR) {}
     }
 }
 
-/// All until the end; none after the deadline.
-fn read_all(from: OwnedFd, deadline: Instant) -> io::Result<Option<Vec<u8>>> {
-    let mut from = std::fs::File::from(from);
-    let mut bytes = Vec::new();
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(from.as_fd(), PollFlags::POLLIN)], timeout) {
-            Ok(0) => return Ok(None),
-            Err(nix::Error::EINTR) => continue,
-            result => result?,
-        };
-        let mut chunk = [0; 1 << 16];
-        match from.read(&mut chunk)? {
-            0 => return Ok(Some(bytes)),
-            length => bytes.extend_from_slice(&chunk[..length]),
-        }
-    }
-}
-
-fn answer_with(to: OwnedFd, expression: &CStr, linktype: u16, optimise: bool) -> io::Result<()> {
+fn work(to: OwnedFd, parent: Pid, expression: &CStr, linktype: u16) -> io::Result<()> {
     set_pdeathsig(Signal::SIGKILL)?;
-    setrlimit(Resource::RLIMIT_AS, MEMORY, MEMORY)?;
+    if getppid() != parent {
+        return Ok(());
+    }
+    // Where the limit is lower, it stays.
+    let (_, most) = getrlimit(Resource::RLIMIT_AS)?;
+    setrlimit(Resource::RLIMIT_AS, MEMORY.min(most), MEMORY.min(most))?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
-    let (kind, answer) = match pcap_compile_dead(expression, linktype, optimise) {
-        Ok(program) => (PROGRAM, program.iter().flat_map(bytes).collect()),
-        Err(message) => (MESSAGE, message),
-    };
-    let mut to = std::fs::File::from(to);
-    to.write_all(&[kind])?;
-    to.write_all(&answer)
+    let mut to = File::from(to);
+    for optimise in [false, true] {
+        let (kind, answer) = match libpcap::compile(expression, linktype, optimise) {
+            Ok(program) => (PROGRAM, program.iter().flat_map(bytes).collect()),
+            Err(message) => (MESSAGE, message),
+        };
+        let length = u32::try_from(answer.len()).unwrap_or(u32::MAX);
+        to.write_all(&[&[kind], &length.to_ne_bytes()[..], &answer].concat())?;
+    }
+    Ok(())
 }
 
 fn bytes(instruction: &Instruction) -> [u8; 8] {
@@ -163,42 +194,4 @@ fn instructions(bytes: &[u8]) -> Vec<Instruction> {
         k: u32::from_ne_bytes([*k0, *k1, *k2, *k3]),
     };
     bytes.as_chunks().0.iter().map(read).collect()
-}
-
-/// libpcap's `struct bpf_program`.
-#[repr(C)]
-struct Program {
-    length: u32,
-    instructions: *mut Instruction,
-}
-
-#[link(name = "pcap")]
-unsafe extern "C" {
-    fn pcap_open_dead(linktype: c_int, snaplen: c_int) -> *mut c_void;
-    fn pcap_compile(
-        pcap: *mut c_void,
-        program: *mut Program,
-        expression: *const c_char,
-        optimise: c_int,
-        netmask: u32,
-    ) -> c_int;
-    fn pcap_geterr(pcap: *mut c_void) -> *const c_char;
-}
-
-/// As `tcpdump -r` does it: without a network mask. What libpcap allocates is the process's, which ends soon.
-fn pcap_compile_dead(expression: &CStr, linktype: u16, optimise: bool) -> Result<Vec<Instruction>, Vec<u8>> {
-    let mut program = Program { length: 0, instructions: null_mut() };
-    // SAFETY: plain numbers, and pointers that are valid for the call; the program is libpcap's and never freed.
-    unsafe {
-        // Files and this platform number one type differently.
-        let linktype = if linktype == linktype::RAW { DLT_RAW } else { linktype.into() };
-        let pcap = pcap_open_dead(linktype, MAX_SNAPLEN.cast_signed());
-        if pcap == null::<c_void>().cast_mut() {
-            return Err(b"libpcap has no memory".to_vec());
-        }
-        if pcap_compile(pcap, &raw mut program, expression.as_ptr(), optimise.into(), 0) != 0 {
-            return Err(CStr::from_ptr(pcap_geterr(pcap)).to_bytes().to_vec());
-        }
-        Ok(slice::from_raw_parts(program.instructions, program.length as usize).to_vec())
-    }
 }

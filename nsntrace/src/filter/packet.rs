@@ -1,10 +1,8 @@
 //! The packet's bytes.
 //!
 //! Most loads are of headers, near the start of the packet: its head. Where the head lies in one piece, it is read where
-//! it lies. Else it is copied to the stack: a packet may be shorter, or lie in pieces, or lack its VLAN tag, which the
-//! kernel has taken out. In the trace the tag is back, after the two addresses, and so it is for the filter: it sees 12
-//! bytes, 4 of tag, and the rest. What is behind the head, or at an offset that is calculated, a helper fetches; of what
-//! meets the tag there are two windows of 8 bytes, at the offsets 8 and 12 of the frame with its tag.
+//! it lies. Else it is copied to the stack: a packet may be shorter, or lie in pieces, or lack its [tag](super::tag). What
+//! is behind the head, or at an offset that is calculated, a helper fetches.
 
 use super::{
     assembler::Label,
@@ -15,6 +13,7 @@ use super::{
         context, helper, operation, test,
     },
     steps::{Bad, Read},
+    tag::{TAG, TAG_END, WINDOWS_END},
     translate::{A, FREE, Hook, PACKET, Translation, X},
 };
 
@@ -30,29 +29,20 @@ pub(super) enum Access {
 /// Where the packet lies, for direct access.
 const DATA: Register = R8;
 /// Bytes of tag that the packet lacks: 4 or 0. For copied access.
-const MISSING: Register = R8;
+pub(super) const MISSING: Register = R8;
 
 /// Places on the stack.
 const SCRATCH: i16 = FREE - 8;
-const WINDOW: i16 = FREE - 16;
-const NEXT_WINDOW: i16 = FREE - 24;
+/// See [`tag`](super::tag).
+pub(super) const WINDOW: i16 = FREE - 16;
+/// See [`tag`](super::tag).
+pub(super) const NEXT_WINDOW: i16 = FREE - 24;
 /// The copied head begins here: two bytes behind a multiple of eight, so that the addresses of IPv4 in an Ethernet
 /// frame can be read as words.
-const HEAD: i16 = FREE - 24 - 264 + 2;
+pub(super) const HEAD: i16 = FREE - 24 - 264 + 2;
 
 /// The longest head in bytes.
 const MOST: u32 = 256;
-
-/// Where the tag is, and where it ends.
-const TAG: u32 = 12;
-const TAG_BYTES: u32 = 4;
-const TAG_END: u32 = TAG + TAG_BYTES;
-
-/// Where the windows begin, how long they are, and up to where they reach.
-const FIRST: u32 = 8;
-const SECOND: u32 = 12;
-const WINDOW_BYTES: u32 = 8;
-const WINDOWS_END: u32 = SECOND + WINDOW_BYTES;
 
 /// The kernel takes no offset above.
 const LAST_OFFSET: i32 = i32::MAX;
@@ -61,9 +51,9 @@ const LAST_OFFSET: i32 = i32::MAX;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head {
     /// Its length in bytes.
-    length: u32,
+    pub(super) length: u32,
     /// Whether windows are needed.
-    windows: bool,
+    pub(super) windows: bool,
 }
 
 impl Head {
@@ -146,34 +136,6 @@ impl Translation<'_> {
         Ok(())
     }
 
-    fn put_tag_back(&mut self) {
-        self.set(MISSING, TAG_BYTES);
-        if self.head.length <= TAG {
-            return;
-        }
-        let tag = HEAD + to_i16(TAG);
-        self.code.push(Instruction::load(Size::Word, R1, PACKET, context::VLAN_PROTO));
-        self.code.push(Instruction::store(Size::Half, FRAME, tag, R1));
-        self.code.push(Instruction::load(Size::Word, R1, PACKET, context::VLAN_TCI));
-        self.code.push(Instruction::from_network_order(Size::Half, R1));
-        self.code.push(Instruction::store(Size::Half, FRAME, tag + 2, R1));
-        if self.head.windows {
-            self.open_windows();
-        }
-    }
-
-    /// Fills the windows, as numbers in the machine's order.
-    fn open_windows(&mut self) {
-        for (window, start) in [(WINDOW, FIRST), (NEXT_WINDOW, SECOND)] {
-            self.read_copied(Size::Word, start);
-            self.code.push(Instruction::calculate(Bits64, operation::MOV, R2, A));
-            self.code.push(Instruction::calculate(Bits64, operation::LSH, R2, 32));
-            self.read_copied(Size::Word, start + 4);
-            self.code.push(Instruction::calculate(Bits64, operation::OR, A, R2));
-            self.code.push(Instruction::store_double(FRAME, window, A));
-        }
-    }
-
     /// A register = the packet's length, with its tag.
     ///
     /// It is asked for each time: of a register that holds it the verifier would know more after each comparison, and
@@ -188,7 +150,7 @@ impl Translation<'_> {
     /// A = bytes at an offset.
     pub(super) fn load(&mut self, size: Size, offset: u32) -> Result<(), Bad> {
         if !self.head.holds(size, offset) {
-            // Behind the head is behind the tag: as long as that is the head, or the offset is.
+            // Where the packet lacks its tag: such an offset is behind it.
             self.set(R2, offset);
             return self.load_at_r2(size);
         }
@@ -231,56 +193,8 @@ impl Translation<'_> {
         Ok(())
     }
 
-    /// Where the packet lacks its tag: from the window that holds the bytes at the offset in R2, and then to `done`; or
-    /// the offset becomes that in the packet as it is.
-    fn load_around_tag(&mut self, size: Size, done: Label) -> Result<(), Bad> {
-        let (plain, before, second, found) =
-            (self.code.label(), self.code.label(), self.code.label(), self.code.label());
-        let behind = self.code.label();
-        let jump_if = |test, offset: u32| Instruction::jump_if(Bits64, test, R2, offset.cast_signed());
-        self.code.jump(Instruction::jump_if(Bits64, test::EQ, MISSING, 0), plain)?;
-        self.code.jump(jump_if(test::GE, TAG_END), behind)?;
-        self.code.jump(jump_if(test::LE, TAG - size.bytes()), before)?;
-
-        self.code.push(Instruction::calculate(Bits64, operation::MOV, R3, R2));
-        self.add(R3, size.bytes());
-        self.length(R1);
-        self.demand(Instruction::jump_if(Bits64, test::GE, R1, R3))?;
-        self.code.jump(jump_if(test::GE, SECOND), second)?;
-        self.window(WINDOW, FIRST, size);
-        self.code.jump(Instruction::jump(), found)?;
-        self.code.bind(second);
-        self.window(NEXT_WINDOW, SECOND, size);
-        self.code.bind(found);
-        self.code.push(Instruction::calculate(Bits64, operation::RSH, A, R1));
-        self.keep_low_bytes(size);
-        self.code.jump(Instruction::jump(), done)?;
-
-        self.code.bind(behind);
-        self.code.push(Instruction::calculate(Bits64, operation::SUB, R2, TAG_BYTES.cast_signed()));
-        self.code.bind(before);
-        self.code.bind(plain);
-        Ok(())
-    }
-
-    /// A = a window, R1 = how many bits of it are behind those at the offset in R2.
-    fn window(&mut self, window: i16, start: u32, size: Size) {
-        self.code.push(Instruction::load_double(A, FRAME, window));
-        self.set(R1, start + WINDOW_BYTES - size.bytes());
-        self.code.push(Instruction::calculate(Bits64, operation::SUB, R1, R2));
-        self.code.push(Instruction::calculate(Bits64, operation::LSH, R1, 3));
-    }
-
-    fn keep_low_bytes(&mut self, size: Size) {
-        match size {
-            Size::Byte => self.code.push(Instruction::calculate(Bits32, operation::AND, A, 0xff)),
-            Size::Half => self.code.push(Instruction::calculate(Bits32, operation::AND, A, 0xffff)),
-            Size::Word => self.code.push(Instruction::calculate(Bits32, operation::MOV, A, A)),
-        }
-    }
-
     /// A = bytes of the copied head, in pieces as large as the kernel lets them be read from the stack.
-    fn read_copied(&mut self, size: Size, offset: u32) {
+    pub(super) fn read_copied(&mut self, size: Size, offset: u32) {
         let at = HEAD + to_i16(offset);
         let piece = [size, Size::Half, Size::Byte]
             .into_iter()
@@ -306,7 +220,16 @@ impl Translation<'_> {
         self.code.push(Instruction::call(helper::SKB_LOAD_BYTES));
     }
 
-    fn add(&mut self, register: Register, number: u32) {
+    /// Lets the verifier forget what it knows of a register's number, so that it takes several ways here for one. It
+    /// knows nothing of the packet's length, and so nothing of what is turned over by that twice.
+    pub(super) fn forget(&mut self, register: Register) {
+        self.code.push(Instruction::load(Size::Word, R1, PACKET, context::LEN));
+        for _ in 0..2 {
+            self.code.push(Instruction::calculate(Bits32, operation::XOR, register, R1));
+        }
+    }
+
+    pub(super) fn add(&mut self, register: Register, number: u32) {
         self.code.push(Instruction::calculate(Bits64, operation::ADD, register, number.cast_signed()));
     }
 
@@ -319,7 +242,7 @@ impl Translation<'_> {
 
 /// Of a number that is at most [`MOST`].
 #[expect(clippy::cast_possible_truncation, reason = "small numbers")]
-fn to_i16(number: u32) -> i16 {
+pub(super) fn to_i16(number: u32) -> i16 {
     debug_assert!(number <= MOST);
     number as i16
 }

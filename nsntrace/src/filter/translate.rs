@@ -3,16 +3,11 @@
 //! A lives in R0 and X in R7, as 32-bit numbers; memory is on the stack. What the classic machine does with bytes that
 //! are not there, and with a division by zero, it does here too: the packet does not match.
 
-use std::collections::BTreeSet;
-
 use super::{
     assembler::{Assembler, Label},
-    classic::{
-        self, ANCILLARY, INTERFACE, MEMORY, OUTGOING, Operand, Operation, PACKET_TYPE, Register, Size, Step,
-        Test, Value,
-    },
+    classic::{self, ANCILLARY, INTERFACE, MEMORY, OUTGOING, Operand, PACKET_TYPE, Size, Step, Test, Value},
     ebpf::{
-        FRAME, Instruction, R0, R1, R6, R7,
+        FRAME, Instruction, R0, R1, R6, R7, Register,
         Width::{Bits32, Bits64},
         context, operation, test,
     },
@@ -21,22 +16,18 @@ use super::{
 };
 
 /// The accumulator, by the classic machine's name for it.
-pub(super) const A: super::ebpf::Register = R0;
+pub(super) const A: Register = R0;
 /// The index.
-pub(super) const X: super::ebpf::Register = R7;
+pub(super) const X: Register = R7;
 /// The packet's context.
-pub(super) const PACKET: super::ebpf::Register = R6;
+pub(super) const PACKET: Register = R6;
 
 /// Places on the stack, as distances from its end.
 const WORDS: i16 = -64;
 const SAVED: i16 = -72;
-const LOOPS: i16 = -80;
+pub(super) const ROUNDS: i16 = -80;
 /// From here on it is for [`packet`](super::packet).
-pub(super) const FREE: i16 = LOOPS;
-
-/// How many rounds a loop has. libpcap makes one to skip the headers before the one that `protochain` asks for; a packet
-/// with more of them does not match. The kernel follows each round when it checks a program.
-const MOST_ROUNDS: i32 = 64;
+pub(super) const FREE: i16 = ROUNDS;
 
 /// Where a filter is to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,7 +167,7 @@ impl Translation<'_> {
             Step::Jump | Step::Branch(..) => {}
             Step::Return(value) => self.give_back(value, k)?,
             Step::Copy { to } => {
-                let from = if to == Register::A { X } else { A };
+                let from = if to == classic::Register::A { X } else { A };
                 self.code.push(Instruction::calculate(Bits32, operation::MOV, home(to), from));
             }
         }
@@ -191,7 +182,7 @@ impl Translation<'_> {
         self.code.jump(Instruction::jump(), if is_no_match { self.no_match } else { self.matched })
     }
 
-    pub(super) fn set(&mut self, register: super::ebpf::Register, value: u32) {
+    pub(super) fn set(&mut self, register: Register, value: u32) {
         self.code.push(Instruction::calculate(Bits32, operation::MOV, register, value.cast_signed()));
     }
 
@@ -206,7 +197,7 @@ impl Translation<'_> {
     }
 
     /// No match. The verifier wants a way to what follows.
-    fn never(&mut self) -> Result<(), Bad> {
+    pub(super) fn never(&mut self) -> Result<(), Bad> {
         self.demand(Instruction::jump_if(Bits32, test::LT, A, 0))
     }
 
@@ -217,37 +208,6 @@ impl Translation<'_> {
         self.code.push(Instruction::calculate(Bits32, operation::LSH, A, 2));
         self.code.push(Instruction::calculate(Bits32, operation::MOV, X, A));
         self.code.push(Instruction::load_double(A, FRAME, SAVED));
-        Ok(())
-    }
-
-    fn calculate(&mut self, operation: Operation, operand: Operand, k: u32) -> Result<(), Bad> {
-        use Operation::{Divide, Modulo, ShiftLeft, ShiftRight};
-        match (operation, operand) {
-            (Divide | Modulo, Operand::K) if k == 0 => return self.never(),
-            (Divide | Modulo, Operand::X) => self.demand(Instruction::jump_if(Bits32, test::NE, X, 0))?,
-            (ShiftLeft | ShiftRight, Operand::K) if k >= u32::BITS => {
-                self.set(A, 0);
-                return Ok(());
-            }
-            (ShiftLeft | ShiftRight, Operand::X) => return self.shift_by_x(operation),
-            _ => {}
-        }
-        self.code.push(match operand {
-            Operand::K => Instruction::calculate(Bits32, number(operation), A, k.cast_signed()),
-            Operand::X => Instruction::calculate(Bits32, number(operation), A, X),
-        });
-        Ok(())
-    }
-
-    /// eBPF would take the count modulo 32.
-    fn shift_by_x(&mut self, operation: Operation) -> Result<(), Bad> {
-        let (small, done) = (self.code.label(), self.code.label());
-        self.code.jump(Instruction::jump_if(Bits32, test::LT, X, u32::BITS.cast_signed()), small)?;
-        self.set(A, 0);
-        self.code.jump(Instruction::jump(), done)?;
-        self.code.bind(small);
-        self.code.push(Instruction::calculate(Bits32, number(operation), A, X));
-        self.code.bind(done);
         Ok(())
     }
 
@@ -288,77 +248,16 @@ impl Translation<'_> {
     fn is_end(&self, at: usize) -> bool {
         self.steps[at].is_some_and(|read| matches!(read.step, Step::Return(_)))
     }
-
-    /// Lets the verifier forget what it knows of a register's number, so that it takes several ways here for one. It
-    /// knows nothing of the packet's length, and so nothing of what is turned over by that twice.
-    pub(super) fn forget(&mut self, register: super::ebpf::Register) {
-        self.code.push(Instruction::load(Size::Word, R1, PACKET, context::LEN));
-        for _ in 0..2 {
-            self.code.push(Instruction::calculate(Bits32, operation::XOR, register, R1));
-        }
-    }
-
-    /// Where something jumps back to.
-    fn loops(&self) -> BTreeSet<usize> {
-        let back = |(at, read): (usize, &Option<Read>)| match read.as_ref()?.next {
-            Next::One(next) if next <= at => Some(next),
-            _ => None,
-        };
-        self.steps.iter().enumerate().filter_map(back).collect()
-    }
-
-    /// From here on rounds are counted: the label is where the next one begins.
-    fn begin_loop(&mut self, at: usize) -> Label {
-        if self.steps[..at].iter().flatten().any(|before| before.next.leads_to(at)) {
-            self.count_from_0();
-        }
-        let round = self.code.label();
-        self.code.bind(round);
-        round
-    }
-
-    fn count_from_0(&mut self) {
-        self.set(R1, 0);
-        self.code.push(Instruction::store_double(FRAME, LOOPS, R1));
-    }
-
-    /// A way back is taken so often and no more.
-    ///
-    /// All ways through a round must look alike to the verifier, or it follows each of them through all rounds to come.
-    fn repeat(&mut self, round: Label) -> Result<(), Bad> {
-        self.forget(A);
-        self.forget(X);
-        self.code.push(Instruction::load_double(R1, FRAME, LOOPS));
-        self.code.push(Instruction::calculate(Bits64, operation::ADD, R1, 1));
-        self.code.push(Instruction::store_double(FRAME, LOOPS, R1));
-        self.demand(Instruction::jump_if(Bits64, test::LT, R1, MOST_ROUNDS))?;
-        self.code.jump(Instruction::jump(), round)
-    }
 }
 
-fn home(register: Register) -> super::ebpf::Register {
+fn home(register: classic::Register) -> Register {
     match register {
-        Register::A => A,
-        Register::X => X,
+        classic::Register::A => A,
+        classic::Register::X => X,
     }
 }
 
 /// Where a word of memory is on the stack.
 fn slot(word: u32) -> i16 {
     WORDS + 4 * i16::try_from(word).unwrap_or_default()
-}
-
-fn number(calculation: Operation) -> u8 {
-    match calculation {
-        Operation::Add => operation::ADD,
-        Operation::Subtract => operation::SUB,
-        Operation::Multiply => operation::MUL,
-        Operation::Divide => operation::DIV,
-        Operation::Modulo => operation::MOD,
-        Operation::Or => operation::OR,
-        Operation::And => operation::AND,
-        Operation::Xor => operation::XOR,
-        Operation::ShiftLeft => operation::LSH,
-        Operation::ShiftRight => operation::RSH,
-    }
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    io::{self, Write},
+    io::{self, ErrorKind, Write},
     net::IpAddr,
     panic::resume_unwind,
     process::{Command, Output, Stdio},
@@ -12,7 +12,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{lifeline, resolver::relay::Ports, run_id::RunId};
+use super::{lifeline, link::OUTER, resolver::relay::Ports, run_id::RunId};
 use crate::{
     error::{Context, Error, Result},
     subnet::Subnet,
@@ -106,7 +106,8 @@ pub fn plan(link: &str, subnet: &Subnet, id: RunId) -> Vec<Rule> {
         // The last of a chain comes first: of what is sent to the program answers pass, and only answers.
         rule("filter", "FORWARD", &format!("-o {link}"), "DROP"),
         rule("filter", "FORWARD", &format!("-o {link} -m conntrack --ctstate RELATED,ESTABLISHED"), "ACCEPT"),
-        rule("filter", "FORWARD", &format!("-i {link}"), "ACCEPT"),
+        // What is sent to another run's program that run decides on, whose rules may stand below.
+        rule("filter", "FORWARD", &format!("-i {link} ! -o {OUTER}+"), "ACCEPT"),
     ]
 }
 
@@ -159,10 +160,10 @@ impl fmt::Display for Installed {
 /// Names the package where there is none.
 pub fn check(family: Family) -> Result<Installed> {
     let output = Command::new(family.tool()).arg("--version").output();
-    let output = output.map_err(|error| not_runnable(family, &error))?;
+    let output = output.map_err(|error| not_runnable(family, &error, error.kind() == ErrorKind::NotFound))?;
     let text = |bytes: &[u8]| lines(&String::from_utf8_lossy(bytes));
     if !output.status.success() {
-        return Err(not_runnable(family, &text(&output.stderr)));
+        return Err(not_runnable(family, &text(&output.stderr), false));
     }
     Ok(Installed(text(&output.stdout)))
 }
@@ -257,12 +258,16 @@ fn remove_one(iptables: &iptables::IPTables, rule: &Rule) -> Result<()> {
 }
 
 fn tool(family: Family) -> Result<iptables::IPTables> {
-    iptables::new(family == Family::V6).map_err(|error| not_runnable(family, &one_line(error)))
+    iptables::new(family == Family::V6).map_err(|error| {
+        let is_missing =
+            error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::NotFound);
+        not_runnable(family, &one_line(error), is_missing)
+    })
 }
 
-fn not_runnable(family: Family, why: &dyn fmt::Display) -> Error {
-    let tool = family.tool();
-    Error::told(format!("{tool} is needed and cannot be run ({why}): install the package iptables"))
+fn not_runnable(family: Family, why: &dyn fmt::Display, is_missing: bool) -> Error {
+    let advice = if is_missing { ": install the package iptables" } else { "" };
+    Error::told(format!("{} is needed and cannot be run ({why}){advice}", family.tool()))
 }
 
 fn one_line(error: Box<dyn std::error::Error>) -> String {

@@ -30,44 +30,11 @@ pub struct Ipv6 {
 }
 
 /// Gives the link IPv6: addresses that overlap nothing in `taken`, forwarding, and the way out of `-d`; the rules are
-/// left to be inserted. Where one of it cannot be had, says so, and there is none.
-pub fn join(
-    changes: &mut Changes,
-    netns: &Netns,
-    names: &Names,
-    ways: &Ways<'_>,
-    taken: &[IpNet],
-    voice: Voice,
-) -> Option<Ipv6> {
-    attempt(changes, netns, names, ways, taken, voice)
-        .inspect_err(|error| do_without(netns, names, error, voice))
-        .ok()
-}
-
-/// Takes IPv6 off the link, and says why.
-pub fn do_without(netns: &Netns, names: &Names, reason: &Error, voice: Voice) {
-    ipv6::switch_off(&names.outer);
-    // Where the namespace cannot be entered nothing else of the trace succeeds either.
-    let _ = netns.run(|| {
-        ipv6::switch_off(&names.inner);
-        Ok(())
-    });
-    voice.no_ipv6(reason);
-}
-
-/// Waits until the link says nothing of itself any more.
+/// left to be inserted.
 ///
 /// # Errors
-/// Where the namespace cannot be entered.
-pub fn settle(netns: &Netns, names: &Names) -> Result<()> {
-    ipv6::settle(&names.outer);
-    netns.run(|| {
-        ipv6::settle(&names.inner);
-        Ok(())
-    })
-}
-
-fn attempt(
+/// Where one of it cannot be had. [`do_without`] is to follow then.
+pub fn join(
     changes: &mut Changes,
     netns: &Netns,
     names: &Names,
@@ -96,6 +63,29 @@ fn attempt(
         None => true,
     };
     Ok(Ipv6 { subnet, leads_out })
+}
+
+/// Takes IPv6 off the link, and says why.
+pub fn do_without(netns: &Netns, names: &Names, reason: &Error, voice: Voice) {
+    ipv6::switch_off(&names.outer);
+    // Where the namespace cannot be entered nothing else of the trace succeeds either.
+    let _ = netns.run(|| {
+        ipv6::switch_off(&names.inner);
+        Ok(())
+    });
+    voice.no_ipv6(reason);
+}
+
+/// Waits until the link says nothing of itself any more.
+///
+/// # Errors
+/// Where the namespace cannot be entered.
+pub fn settle(netns: &Netns, names: &Names) -> Result<()> {
+    ipv6::settle(&names.outer);
+    netns.run(|| {
+        ipv6::settle(&names.inner);
+        Ok(())
+    })
 }
 
 /// Lets the host forward between the link and the inlets, if it does not. Without any nothing is to be forwarded.

@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Result, anyhow, bail};
 use nix::{
     errno::Errno,
+    sys::resource::{RLIM_INFINITY, Resource, setrlimit},
     sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair},
 };
 use nsntrace::filter::{Hook, classic, ebpf::Instruction, translate};
@@ -117,6 +118,8 @@ const STATISTICS: u32 = 4;
 
 fn load(kind: u32, bytes: &[u8], log_level: u32) -> Result<(OwnedFd, String)> {
     const LICENSE: &CStr = c"Dual MIT/GPL";
+    // Before 5.11 programs count as locked memory, for a while after their end too. Later it may be denied, and is not needed.
+    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
     let mut log = vec![0_u8; if log_level == STEPS { 16 << 20 } else { 4096 }];
     let mut attributes = LoadAttributes {
         kind,

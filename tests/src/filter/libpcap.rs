@@ -1,14 +1,12 @@
 //! libpcap itself: what `tcpdump -r` picks.
 
-use std::{
-    ffi::{CStr, CString, c_char, c_int, c_void},
-    ptr::null_mut,
-    slice,
+use std::ffi::{CString, c_int};
+
+use anyhow::{Result, anyhow};
+use nsntrace::filter::{
+    classic::{INTERFACE, Instruction, OUTGOING, PACKET_TYPE},
+    libpcap,
 };
-
-use anyhow::{Result, bail, ensure};
-
-use nsntrace::filter::classic::{INTERFACE, Instruction, OUTGOING, PACKET_TYPE};
 
 /// A classic program that libpcap interprets.
 #[derive(Debug)]
@@ -32,37 +30,12 @@ struct Header {
 #[link(name = "pcap")]
 unsafe extern "C" {
     fn pcap_offline_filter(program: *const Program, header: *const Header, packet: *const u8) -> c_int;
-    fn pcap_open_dead(linktype: c_int, snaplen: c_int) -> *mut c_void;
-    fn pcap_compile(
-        pcap: *mut c_void,
-        program: *mut Program,
-        expression: *const c_char,
-        optimise: c_int,
-        netmask: u32,
-    ) -> c_int;
-    fn pcap_freecode(program: *mut Program);
-    fn pcap_geterr(pcap: *mut c_void) -> *const c_char;
-    fn pcap_close(pcap: *mut c_void);
 }
 
 /// Compiles an expression as `tcpdump -r` does.
 pub fn compile(expression: &str, linktype: u16) -> Result<Vec<Instruction>> {
-    let text = CString::new(expression)?;
-    let mut program = Program { length: 0, instructions: null_mut() };
-    // SAFETY: pointers that are valid for the calls, and nothing is used after it is given back.
-    unsafe {
-        let pcap = pcap_open_dead(linktype.into(), 262_144);
-        ensure!(!pcap.is_null(), "no memory for libpcap");
-        if pcap_compile(pcap, &raw mut program, text.as_ptr(), 1, 0) != 0 {
-            let message = CStr::from_ptr(pcap_geterr(pcap)).to_string_lossy().into_owned();
-            pcap_close(pcap);
-            bail!("{expression}: {message}");
-        }
-        let instructions = slice::from_raw_parts(program.instructions, program.length as usize).to_vec();
-        pcap_freecode(&raw mut program);
-        pcap_close(pcap);
-        Ok(instructions)
-    }
+    libpcap::compile(&CString::new(expression)?, linktype, true)
+        .map_err(|message| anyhow!("{expression}: {}", String::from_utf8_lossy(&message)))
 }
 
 impl Oracle {

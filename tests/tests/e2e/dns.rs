@@ -100,7 +100,7 @@ fn server_on_ipv6_loopback(lab: &Lab) -> Result<()> {
 fn server_on_a_link(lab: &Lab) -> Result<()> {
     lab.host(["ip", "address", "add", "fe80::1/64", "dev", "eth1", "nodad"])?.output()?;
     lab.internet(["ip", "address", "add", "fe80::53/64", "dev", "inet0", "nodad"])?.output()?;
-    let _server = lab.name_server_with(&["--interface=inet0"])?;
+    let _server = lab.name_server_with("10.99.0.2", &["--interface=inet0"])?;
     write_resolv_conf(lab, "nameserver fe80::53%eth1\n")?;
     is_all_in_the_trace(&finds_the_server(lab)?)
 }
@@ -127,7 +127,7 @@ fn server_that_is_reached_is_left_alone(lab: &Lab) -> Result<()> {
 
 fn public_servers(lab: &Lab) -> Result<()> {
     lab.internet(["ip", "address", "add", "9.9.9.9/32", "dev", "lo"])?.output()?;
-    let _server = lab.name_server_with(&["--listen-address=9.9.9.9"])?;
+    let _server = lab.name_server_with("9.9.9.9", &["--listen-address=9.9.9.9"])?;
     write_resolv_conf(lab, "nameserver 127.0.0.53\nsearch example.test\noptions ndots:1\n")?;
     let before = lab.snapshot()?;
     let script = "grep -v '#' /etc/resolv.conf; getent ahostsv4 www | head -1 | cut -d' ' -f1";

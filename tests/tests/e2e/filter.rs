@@ -25,8 +25,7 @@ pub const CASES: &[Case] = cases![
 ];
 
 const EN10MB: u16 = 1;
-/// As libpcap numbers it here, not as a file does.
-const RAW: u16 = 12;
+const RAW: u16 = 101;
 
 /// The number of lo, on which frames are tried.
 const LO: u32 = 1;

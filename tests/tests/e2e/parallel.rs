@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
 use nsntrace_tests::Lab;
+use nsntrace_tests::ask::{answer, ask, ask_in_vain, start};
 
 use crate::{Case, cases};
 
-pub const CASES: &[Case] = cases![five_at_once, eight_begin_at_the_same_moment];
+pub const CASES: &[Case] = cases![five_at_once, eight_begin_at_the_same_moment, they_do_not_reach_each_other];
 
 fn five_at_once(lab: &Lab) -> Result<()> {
     let web = lab.web()?;
@@ -43,6 +45,21 @@ fn five_at_once(lab: &Lab) -> Result<()> {
         assert!(addresses.insert(address.clone()), "{address} was given twice");
     }
     lab.assert_clean(&before)
+}
+
+/// Whoever began first: the rules of the later one stand above those of the other.
+fn they_do_not_reach_each_other(lab: &Lab) -> Result<()> {
+    let server = start(lab.nsntrace(answer("7000", &["0.0.0.0", "::"]))?)?;
+    let said = server.stderr()?;
+    let address = said.lines().find_map(|line| line.strip_prefix("Your IP address in this trace is "));
+    let address = address.map(|address| address.trim_end_matches('.')).context("no address is said")?;
+    for transport in ["tcp", "udp"] {
+        let asked = lab.nsntrace(ask_in_vain(transport, address, "7000"))?.run()?.exited(0)?;
+        assert_eq!(asked.text(), "TimeoutError\n", "{transport}");
+    }
+    // The host does reach it.
+    assert!(!lab.host(ask("tcp", address, "7000"))?.output()?.contains("Error"));
+    server.signal(Signal::SIGTERM)
 }
 
 fn eight_begin_at_the_same_moment(lab: &Lab) -> Result<()> {

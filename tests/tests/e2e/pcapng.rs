@@ -59,10 +59,14 @@ fn silent(dir: &Path, words: &[&str]) -> Result<()> {
 }
 
 fn it_tells_where_it_comes_from(lab: &Lab) -> Result<()> {
-    let words = ["-s", "1000", "-o", "x.pcapng", "true", "two words", "\u{1b}[31m"];
+    let words = ["-s", "1000", "-f", "udp", "-o", "x.pcapng", "true", "two words", "\u{1b}[31m"];
     let done = lab.nsntrace(words)?.run()?.exited(0)?;
     let file = read(&done)?;
-    assert!(file.comment.ends_with(" -s 1000 -o x.pcapng true 'two words' '?[31m'"), "{}", file.comment);
+    assert!(
+        file.comment.ends_with(" -s 1000 -f udp -o x.pcapng true 'two words' '?[31m'"),
+        "{}",
+        file.comment
+    );
     assert!(file.comment.contains("nsntrace"), "{}", file.comment);
     assert_eq!(file.application, concat!("nsntrace ", env!("CARGO_PKG_VERSION")));
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
@@ -70,8 +74,10 @@ fn it_tells_where_it_comes_from(lab: &Lab) -> Result<()> {
     let [interface] = &file.interfaces[..] else { panic!("{:?}", file.interfaces) };
     assert!(interface.name.as_ref().is_some_and(|name| name.starts_with("nscap")), "{interface:?}");
     assert_eq!((interface.link_type, interface.snaplen), (1, 1000));
-    assert_eq!(interface.addresses, [format!("{}/31", done.address()?)]);
-    assert_eq!(interface.filter, None);
+    let [ipv4, ipv6] = &interface.addresses[..] else { panic!("{:?}", interface.addresses) };
+    assert_eq!(*ipv4, format!("{}/31", done.address()?));
+    assert!(ipv6.starts_with("fd") && ipv6.ends_with("/127"), "{ipv6}");
+    assert_eq!(interface.filter.as_deref(), Some("udp"));
     Ok(())
 }
 

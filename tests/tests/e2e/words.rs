@@ -1,8 +1,5 @@
 //! What it says, word for word, and where.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-
 use anyhow::Result;
 use nix::sys::signal::Signal;
 use nsntrace_tests::{Lab, SOON, Terminal, nsntrace_binary, number_before, until};
@@ -49,9 +46,10 @@ fn banner_names_the_program(lab: &Lab) -> Result<()> {
 /// The binary where every user may run it, and what is put in front of it to be such a user.
 fn as_nobody(lab: &Lab) -> Result<[String; 6]> {
     let copy = lab.dir().join("nsntrace");
-    fs::copy(nsntrace_binary()?, &copy)?;
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
-    let copy = copy.display().to_string();
+    let (binary, copy) = (nsntrace_binary()?.display().to_string(), copy.display().to_string());
+    // By another process: while this one holds it open to write, one that it forks meanwhile does too, and nobody may
+    // run it.
+    lab.host(["install", "-m", "755", &binary, &copy])?.output()?;
     Ok(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--", &copy].map(String::from))
 }
 
@@ -129,13 +127,15 @@ fn counts_on_demand(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-const PING_AND_WAIT: &str = "echo ready; busybox ping -c 3 203.0.113.7 > /dev/null; read line";
+fn ping_and_wait(count: u32) -> String {
+    format!("echo ready; busybox ping -c {count} 203.0.113.7 > /dev/null; read line")
+}
 
 fn running_count_on_a_terminal(lab: &Lab) -> Result<()> {
-    let mut terminal = lab.nsntrace(["-v", "sh", "-c", PING_AND_WAIT])?.spawn_on_terminal()?;
+    let mut terminal = lab.nsntrace(["-v", "sh", "-c", &ping_and_wait(1)])?.spawn_on_terminal()?;
     terminal.shows("ready")?;
-    // As tcpdump has it: the count is written over the one before.
-    terminal.shows("\rGot ")?;
+    // As tcpdump has it: the count is written over the one before. It stays for seconds, until neighbours are asked for
+    // again; and an earlier one comes before or after the program's word.
     terminal.shows("\rGot 4")?;
     terminal.types(Terminal::CTRL_C)?;
     terminal.shows("Finished capturing ")?;
@@ -143,7 +143,7 @@ fn running_count_on_a_terminal(lab: &Lab) -> Result<()> {
 }
 
 fn no_running_count_in_a_file(lab: &Lab) -> Result<()> {
-    let done = lab.nsntrace(["-v", "sh", "-c", PING_AND_WAIT])?.run()?;
+    let done = lab.nsntrace(["-v", "sh", "-c", &ping_and_wait(3)])?.run()?;
     assert!(!done.stderr.contains('\r') && !done.stderr.contains("Got "), "{}", done.stderr);
     Ok(())
 }

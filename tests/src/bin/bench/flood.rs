@@ -31,6 +31,11 @@ struct Round {
 
 /// Runs the contestants in turn and prints what they cost.
 pub fn bench(rounds: usize) -> Result<()> {
+    compare(rounds, None)
+}
+
+/// The same, with an expression that both are given and that nothing of the flood matches.
+pub fn compare(rounds: usize, filter: Option<&str>) -> Result<()> {
     ensure!(rounds > 1, "a median needs rounds");
     let mut results = Vec::new();
     for number in 0..rounds {
@@ -38,7 +43,7 @@ pub fn bench(rounds: usize) -> Result<()> {
         turn.rotate_left(number % 3);
         let mut round = Round::default();
         for contestant in turn {
-            *round.of(contestant) = run(contestant)?;
+            *round.of(contestant) = run(contestant, filter)?;
         }
         eprintln!(
             "round {}: nobody {:.0} ns, tcpdump {:+.0}, nsntrace {:+.0}",
@@ -49,7 +54,7 @@ pub fn bench(rounds: usize) -> Result<()> {
         );
         results.push(round);
     }
-    report(&results);
+    report(&results, filter);
     Ok(())
 }
 
@@ -70,11 +75,16 @@ const SAYS: &str = "says() { until grep -q \"$2\" \"$1\"; do sleep 0.01; done; }
 ///
 /// All of them are below nsntrace, so that namespace, veth and NAT are the same; where it is not to capture, its
 /// capture has ended with the first packet.
-fn run(contestant: Contestant) -> Result<f64> {
+fn run(contestant: Contestant, filter: Option<&str>) -> Result<f64> {
     let lab = Lab::new()?;
     let _sink = lab.udp_sink(9)?;
-    let script = format!("{SAYS}\n{}", script(contestant));
-    let options = if contestant == Contestant::Nsntrace { &[][..] } else { &["-c", "1"][..] };
+    let script = format!("{SAYS}\n{}", script(contestant, filter.unwrap_or_default()));
+    let filter = filter.map(|expression| ["-f", expression]);
+    let options = match &filter {
+        _ if contestant != Contestant::Nsntrace => &["-c", "1"][..],
+        Some(filter) => &filter[..],
+        None => &[],
+    };
     let job = lab.nsntrace(options.iter().copied().chain(["sh", "-c", &script]))?;
     let stderr = job.dir().with_extension("stderr");
     let job = job.env("SAID", stderr.to_str().context("the lab's path is not text")?);
@@ -91,7 +101,7 @@ fn run(contestant: Contestant) -> Result<f64> {
 }
 
 /// What runs in the namespace: a first packet, then the flood.
-fn script(contestant: Contestant) -> String {
+fn script(contestant: Contestant, filter: &str) -> String {
     // It is built beside this program.
     let program = std::env::current_exe().unwrap_or_default().with_file_name("flood");
     let flood = |count: u64| format!("{} {SERVER_ADDRESS}:9 {count}", program.display());
@@ -102,13 +112,13 @@ fn script(contestant: Contestant) -> String {
         Contestant::Tcpdump => format!(
             "{first} >&2; says \"$SAID\" Finished\n\
              device=$(ls /proc/sys/net/ipv4/conf | grep nscap)\n\
-             tcpdump -i $device -B 65536 -w dump.pcap 2>dump.err & dump=$!\n\
+             tcpdump -i $device -B 65536 -w dump.pcap '{filter}' 2>dump.err & dump=$!\n\
              says dump.err listening; {all}; kill -INT $dump; wait $dump"
         ),
     }
 }
 
-fn report(rounds: &[Round]) {
+fn report(rounds: &[Round], filter: Option<&str>) {
     let tcpdump = |rounds: &[Round]| median_of(rounds, |round| round.tcpdump - round.nobody);
     let nsntrace = |rounds: &[Round]| median_of(rounds, |round| round.nsntrace - round.nobody);
     let ratio = estimate(rounds, |rounds| nsntrace(rounds) / tcpdump(rounds));
@@ -116,6 +126,9 @@ fn report(rounds: &[Round]) {
     println!(
         "{COUNT} UDP packets of 64 bytes a run, {count} rounds: medians of paired differences, 95 % intervals"
     );
+    if let Some(filter) = filter {
+        println!("filtered by '{filter}', which none of them matches");
+    }
     println!("nothing attached  {:>6.0} ns a packet", median_of(rounds, |round| round.nobody));
     print("tcpdump -w adds", estimate(rounds, tcpdump), "ns");
     print("nsntrace adds", estimate(rounds, nsntrace), "ns");

@@ -1,8 +1,9 @@
-//! What a trace costs the program, beside tcpdump in the same place and no capture at all: `bench flood [ROUNDS]`.
+//! What a trace costs the program, beside tcpdump in the same place and no capture at all: `bench flood|filter [ROUNDS]`.
 //!
 //! The contestants take turns on the same kind of namespace, veth and NAT, so that what the machine does meanwhile
 //! meets all of them. What is printed are medians of paired differences.
 
+mod filter;
 mod flood;
 mod statistics;
 
@@ -14,7 +15,7 @@ const ROUNDS: usize = 25;
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let part = arguments.next().context("usage: bench flood [ROUNDS]")?;
+    let part = arguments.next().context("usage: bench flood|filter [ROUNDS]")?;
     let rounds =
         arguments.next().map_or(Ok(ROUNDS), |rounds| rounds.parse()).context("ROUNDS is a number")?;
     if let Some(reason) = why_no_lab() {
@@ -22,6 +23,7 @@ fn main() -> Result<()> {
     }
     match part.as_str() {
         "flood" => flood::bench(rounds),
+        "filter" => filter::bench(rounds),
         other => bail!("no such bench: {other}"),
     }
 }

@@ -14,7 +14,8 @@ use crate::{
     error::{Context, Error, Result},
     filter::{self, Compiled},
     host::{
-        nat::{self, Family, Installed},
+        iptables::{self, Installed},
+        nat::Family,
         reserve::reserve,
         route::{self, Device},
     },
@@ -62,7 +63,7 @@ pub fn host(config: &Config) -> Result<Host> {
     tracee::find(&config.program)?;
     let cgroup = cgroup()?;
     settings()?;
-    let iptables = nat::check(Family::V4)?;
+    let iptables = iptables::check(Family::V4)?;
     let ports = reserve(&config.published)?;
     // The last, for it may take long.
     let filter = filter(config)?;

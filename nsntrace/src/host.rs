@@ -8,6 +8,7 @@ pub mod foreign;
 pub mod forwarding;
 pub mod forwarding6;
 pub mod guardian;
+pub mod iptables;
 pub mod journal;
 pub mod legacy;
 mod lifeline;

@@ -16,10 +16,12 @@ use crate::{
         Changes,
         cgroup_leaf::Leaf,
         change::Change,
-        foreign, forwarding, legacy,
+        foreign, forwarding,
+        iptables::{self, Installed},
+        legacy,
         link::{self, Names},
         localnet,
-        nat::{self, Family, Installed, Rule},
+        nat::{self, Family, Rule},
         published,
         resolver::{self, relay::Relay, resolv_conf::ResolvConf},
         route::{self, DEFAULT_MTU, Device, Survey},
@@ -111,7 +113,7 @@ pub fn join(config: &Config, host: &Host, netns: &Netns, signals: &Signals) -> R
             ipv6::do_without(netns, &names, &error, voice);
             if !lookups.is_changed() {
                 let (again, more) = look_up(config, &resolv_conf, netns, &names, &subnet, false, id)?;
-                changes.make(Change::Nat { rules: more.clone() }, || nat::insert(&more).0)?;
+                changes.make(Change::Nat { rules: more.clone() }, || iptables::insert(&more).0)?;
                 lookups = again;
                 rules.extend(more);
             }
@@ -188,7 +190,7 @@ fn let_pass(
     let id = changes.id();
     let rules = subnets.iter().flatten().flat_map(|subnet| rules(config, link, subnet, id));
     let mut rules: Vec<_> = rules.chain(relayed).collect();
-    let (v4, v6) = changes.make(Change::Nat { rules: rules.clone() }, || Ok(nat::insert(&rules)))?;
+    let (v4, v6) = changes.make(Change::Nat { rules: rules.clone() }, || Ok(iptables::insert(&rules)))?;
     v4?;
     if v6.is_err() {
         rules.retain(|rule| rule.family() == Family::V4);
@@ -305,7 +307,7 @@ fn look_up(
         netns.run(|| {
             sysctl::set(&format!("ipv4/conf/{}/route_localnet", names.inner), "1")
                 .context("set", "route_localnet")?;
-            nat::insert(&nat::in_place_of_loopback(servers[0], id)).0
+            iptables::insert(&nat::in_place_of_loopback(servers[0], id)).0
         })?;
     }
     let resolv_conf = Some(resolv_conf.with_servers(servers));

@@ -21,6 +21,12 @@ pub fn plain(text: &str) -> String {
     text.chars().map(|sign| if sign.is_control() { '?' } else { sign }).collect()
 }
 
+/// The lines of another program's message as one.
+pub fn one_line(text: &str) -> String {
+    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines.join("; ")
+}
+
 /// The words of a trace, as far as they are wanted.
 #[derive(Clone, Copy, Debug)]
 pub struct Voice {

@@ -17,9 +17,10 @@ use crate::{
     host::{
         base_chains::BaseChain,
         foreign, forwarding, forwarding6,
+        iptables::{self, Installed},
         journal::{RUN_DIR, RunDir},
         legacy,
-        nat::{self, Family, Installed},
+        nat::Family,
         reserve::reserve,
         resolver,
         route::{self, DEFAULT_MTU, Device, Survey},
@@ -87,10 +88,10 @@ fn host(report: &mut Report) -> io::Result<Option<Installed>> {
     report.needs("cgroup", cgroup().map(|own| format!("one can be made in {}", own.display())))?;
     report.needs("settings", settings().map(|()| "/proc/sys can be written to"))?;
     report.needs("records", RunDir::count_dead().map(records))?;
-    let iptables = nat::check(Family::V4);
+    let iptables = iptables::check(Family::V4);
     let found = iptables.as_ref().ok().cloned();
     report.needs("iptables", iptables)?;
-    uses("ip6tables", nat::check(Family::V6))?;
+    uses("ip6tables", iptables::check(Family::V6))?;
     Ok(found)
 }
 
@@ -116,7 +117,7 @@ fn network(report: &mut Report, config: &Config, iptables: Option<&Installed>) -
     uses("uplinks IPv6", names(uplinks6, "IPv6"))?;
     uses("forwarding IPv4", forwarding4(uplinks4))?;
     let forwarding6 = forwarding6(uplinks6);
-    let has_ipv6 = forwarding6.is_ok() && nat::check(Family::V6).is_ok();
+    let has_ipv6 = forwarding6.is_ok() && iptables::check(Family::V6).is_ok();
     uses("forwarding IPv6", forwarding6)?;
     uses("name servers", Ok(name_servers(config, has_ipv6)))?;
     if let Some(iptables) = iptables {

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::{
     base_chains::{self, BaseChain, Hook, Place},
-    nat::{Family, Installed, Rule},
+    iptables::Installed,
+    nat::{Family, Rule},
     nft,
 };
 use crate::error::{Error, Result};

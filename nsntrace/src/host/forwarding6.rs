@@ -10,8 +10,9 @@ use nix::unistd::{AccessFlags, eaccess};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    iptables,
     link::OUTER,
-    nat::{self, Family, Rule},
+    nat::{Family, Rule},
 };
 use crate::{
     error::{Context, Result},
@@ -38,7 +39,7 @@ pub struct WholeHost {
 /// # Errors
 /// Where the kernel does not say.
 pub fn is_router() -> Result<bool> {
-    is_on(WHOLE_HOST)
+    sysctl::is_on(WHOLE_HOST)
 }
 
 /// How a host that does not forward could be made to: by the switch of a device, or by its own.
@@ -65,7 +66,7 @@ pub fn allow(link: &str) -> bool {
 /// # Errors
 /// Where there is no such device, or no such setting.
 pub fn is_forced(device: &str) -> Result<bool> {
-    is_on(&forced(device))
+    sysctl::is_on(&forced(device))
 }
 
 /// Switches that on for a device. A rule sees to it that nothing but what goes to traced programs is forwarded.
@@ -82,10 +83,10 @@ pub fn force(device: &str) -> Result<()> {
 /// # Errors
 /// Where rule or setting cannot be changed.
 pub fn let_be(device: &str) -> Result<()> {
-    if is_there(&forced(device)) && is_forced(device)? {
+    if sysctl::is_there(&forced(device)) && is_forced(device)? {
         set(&forced(device), "0")?;
     }
-    nat::remove(&[guard(device)])
+    iptables::remove(&[guard(device)])
 }
 
 /// Inserts the rule of [`force`] again, where others may have removed it; under the lock, since it is there once.
@@ -117,7 +118,7 @@ impl WholeHost {
                 continue;
             }
             // One that goes away meanwhile has nothing to be restored.
-            if is_on(&own(&name)).unwrap_or(false) {
+            if sysctl::is_on(&own(&name)).unwrap_or(false) {
                 host.forwarding.push(name);
             } else if name != "default" && sysctl::get(&accept_ra(&name)).is_ok_and(|value| value == "1") {
                 host.takes_routers.push(name);
@@ -132,7 +133,7 @@ impl WholeHost {
     /// Where rule or setting cannot be had.
     pub fn switch_on(&self) -> Result<()> {
         insert(guard_of_whole_host())?;
-        for device in self.takes_routers.iter().filter(|device| is_there(&accept_ra(device))) {
+        for device in self.takes_routers.iter().filter(|device| sysctl::is_there(&accept_ra(device))) {
             set(&accept_ra(device), "2")?;
         }
         set(WHOLE_HOST, "1")
@@ -147,14 +148,14 @@ impl WholeHost {
             set(WHOLE_HOST, "0")?;
             // Before announcements are forgotten again: it takes their routes away.
             let own = self.forwarding.iter().map(|device| own(device));
-            own.filter(|setting| is_there(setting)).try_for_each(|setting| set(&setting, "1"))?;
+            own.filter(|setting| sysctl::is_there(setting)).try_for_each(|setting| set(&setting, "1"))?;
         }
         for setting in self.takes_routers.iter().map(|device| accept_ra(device)) {
             if sysctl::get(&setting).is_ok_and(|value| value == "2") {
                 set(&setting, "1")?;
             }
         }
-        nat::remove(&[guard_of_whole_host()])
+        iptables::remove(&[guard_of_whole_host()])
     }
 
     /// The devices that it names.
@@ -189,22 +190,13 @@ fn drop_unless_ours(matches: &str) -> Rule {
 }
 
 fn insert(rule: Rule) -> Result<()> {
-    let (_, inserted) = nat::insert(&[rule]);
+    let (_, inserted) = iptables::insert(&[rule]);
     inserted
 }
 
 fn insert_again(rule: Rule) -> Result<()> {
-    nat::remove(std::slice::from_ref(&rule))?;
+    iptables::remove(std::slice::from_ref(&rule))?;
     insert(rule)
-}
-
-fn is_there(setting: &str) -> bool {
-    Path::new("/proc/sys/net").join(setting).exists()
-}
-
-fn is_on(setting: &str) -> Result<bool> {
-    let value = sysctl::get(setting).context("read", format_args!("the setting {setting}"))?;
-    Ok(value != "0")
 }
 
 fn set(setting: &str, value: &str) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command};
 
-use super::{link, nat::Family};
+use super::{iptables, link, nat::Family};
 use crate::error::{Context, Error, Result};
 
 /// Whether the other iptables drops anything of what is forwarded, and does not let our links pass.
@@ -30,7 +30,7 @@ pub fn drops(family: Family) -> Result<bool> {
 
 /// What to do about it.
 pub fn advice(family: Family) -> Error {
-    let tool = family.tool();
+    let tool = iptables::tool(family);
     let (legacy, link) = (tool.replace("tables", "tables-legacy"), link::OUTER);
     Error::told(format!(
         "{tool} works on nftables beside it: let packets pass with '{legacy} -I FORWARD -i {link}+ -j ACCEPT' and the same with -o"

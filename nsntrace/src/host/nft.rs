@@ -9,9 +9,12 @@ use serde_json::{Value, json};
 
 use super::{
     lifeline,
-    nat::{Family, Rule, lines},
+    nat::{Family, Rule},
 };
-use crate::error::{Context, Error, Result};
+use crate::{
+    error::{Context, Error, Result},
+    words::one_line,
+};
 
 /// Does all of it or nothing, and returns what was to be listed.
 ///
@@ -33,7 +36,7 @@ pub fn run(commands: &[Value]) -> Result<Vec<Value>> {
     }
     let output = child.wait_with_output().context("run", "nft")?;
     if !output.status.success() {
-        return Err(Error::told(format!("nft says: {}", lines(&String::from_utf8_lossy(&output.stderr)))));
+        return Err(Error::told(format!("nft says: {}", one_line(&String::from_utf8_lossy(&output.stderr)))));
     }
     if output.stdout.is_empty() {
         return Ok(Vec::new());

@@ -10,8 +10,9 @@ use crate::{
         Changes,
         change::Change,
         forwarding6::{self, WholeHost},
+        iptables,
         link::Names,
-        nat::{self, Family},
+        nat::Family,
         route::{self, Device},
     },
     ipv6::{self, End},
@@ -43,7 +44,7 @@ pub fn join(
     voice: Voice,
 ) -> Result<Ipv6> {
     ipv6::check(ways.mtu)?;
-    nat::check(Family::V6)?;
+    iptables::check(Family::V6)?;
     let subnet = subnet::free_ipv6(taken, || fastrand::u128(..))
         .ok_or_else(|| Error::told("the host's routes cover all unique local addresses"))?;
     let Subnet { gateway, inside, prefix_len } = subnet;

@@ -9,7 +9,7 @@ use crate::{
         Changes, base_chains,
         change::Change,
         events::Events,
-        foreign, forwarding, forwarding6, nat,
+        foreign, forwarding, forwarding6, iptables,
         route::{self, Survey},
     },
     words::{Voice, say},
@@ -86,8 +86,8 @@ impl<'a> Upkeep<'a> {
         }
         drop(lock);
         // Those that are still there would be there twice.
-        nat::remove(&self.joined.rules)?;
-        let (v4, v6) = nat::insert(&self.joined.rules);
+        iptables::remove(&self.joined.rules)?;
+        let (v4, v6) = iptables::insert(&self.joined.rules);
         v4.and(v6)?;
         pass_elsewhere(self.changes, &self.host.iptables, &self.joined.rules, voice);
         self.rules = base_chains::count_rules(&tag)?;

@@ -46,11 +46,13 @@ pub struct Config {
     pub host_loopback: bool,
     /// Whether the program's own loopback is traced too.
     pub loopback: bool,
+    /// Whether the host is to be looked at, and nothing to be traced.
+    pub check: bool,
     /// How much to say.
     pub words: Words,
     /// What already runs and is traced in place of a program.
     pub running: Option<Running>,
-    /// The program as it was named.
+    /// The program as it was named; empty where none is to be started.
     pub program: OsString,
     /// Its arguments.
     pub arguments: Vec<OsString>,
@@ -117,8 +119,9 @@ impl Config {
         let rotation = rotation(&cli)?;
         let running = running(&cli)?;
         let mut command = cli.command.into_iter();
-        let program = command.next().unwrap_or_default();
-        if program.is_empty() && running.is_none() {
+        let named = command.next();
+        let may_lack = cli.check || running.is_some();
+        if named.as_ref().map_or(!may_lack, |program| program.is_empty()) {
             return Err(Error::told("the name of the program to trace is empty"));
         }
         if cli.device.as_deref() == Some("lo") {
@@ -142,13 +145,14 @@ impl Config {
             published: publish::parse(&cli.publish)?,
             host_loopback: cli.host_loopback,
             loopback: cli.loopback,
+            check: cli.check,
             words: match (cli.quiet, cli.verbose) {
                 (true, _) => Words::Quiet,
                 (false, 0) => Words::Normal,
                 (false, _) => Words::Verbose,
             },
             running,
-            program,
+            program: named.unwrap_or_default(),
             arguments: command.collect(),
         })
     }

@@ -20,8 +20,8 @@ use crate::{
     config::{Config, Words},
     error::{Context, Error, Result},
     filter::Compiled,
-    host::guardian::Guardian,
-    join::{Joined, join},
+    host::{Changes, guardian::Guardian},
+    join::{Joined, join, upkeep::Upkeep},
     life::{Event, Life},
     namespace::{covers::Covers, keeper::Keeper, netns::Netns, quiet},
     output::{
@@ -58,11 +58,11 @@ pub fn program(config: &Config) -> Result<u8> {
     let netns = Netns::create()?;
     let settings = settings(config, Hook::Interface, host.filter.as_ref());
     let loading = Ongoing::start(move || Loaded::load(&settings)).context("start", "a thread")?;
-    let (changes, joined) = join(config, &host, &netns, &signals)?;
+    let (mut changes, joined) = join(config, &host, &netns, &signals)?;
     let loaded = loaded(loading, &signals)?;
 
-    let status =
-        event_loop()?.block_on(record(config, &host, files, limits, signals, &netns, joined, loaded));
+    let trace = record(config, &host, files, limits, signals, &netns, &mut changes, joined, loaded);
+    let status = event_loop()?.block_on(trace);
     for error in changes.undo() {
         say!("nsntrace: {error}");
     }
@@ -81,6 +81,7 @@ async fn record(
     limits: Limits,
     signals: Signals,
     netns: &Netns,
+    changes: &mut Changes,
     joined: Joined,
     loaded: Loaded,
 ) -> Result<u8> {
@@ -114,7 +115,8 @@ async fn record(
     let mut life = Life::new(program, pid, joined.leaf.clone(), signals.stream()?)?;
 
     let stoppable = Stoppable::begin()?;
-    let status = follow(config, &mut life, &mut recording, &keeper, log).await?;
+    let upkeep = Upkeep::new(changes, config, host, &joined);
+    let status = follow(config, &mut life, &mut recording, upkeep, &keeper, log).await?;
     drop(stoppable);
     quiet::wait(netns)?;
     tokio::select! {
@@ -129,6 +131,7 @@ async fn follow(
     config: &Config,
     life: &mut Life,
     recording: &mut Recording,
+    mut upkeep: Upkeep<'_>,
     keeper: &Keeper,
     log: Option<KernelLog>,
 ) -> Result<u8> {
@@ -151,6 +154,7 @@ async fn follow(
                 recording.stop()?;
             }
             _ = ticks.tick(), if counts => recording.count(),
+            () = upkeep.changed() => upkeep.mend(),
             () = &mut keeping => {}
             () = &mut messages => {}
         }
@@ -211,7 +215,8 @@ fn interface(netns: &Netns, name: &str, addresses: Vec<IpNet>) -> Result<Interfa
     })
 }
 
-fn settings(config: &Config, hook: Hook, filter: Option<&Compiled>) -> Settings {
+/// How the capture of a trace is to be.
+pub fn settings(config: &Config, hook: Hook, filter: Option<&Compiled>) -> Settings {
     Settings {
         hook,
         snaplen: config.snaplen,

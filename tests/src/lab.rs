@@ -115,7 +115,13 @@ impl Lab {
              address add {SERVER_ADDRESS6}/128 dev lo nodad\n"
         );
         self.host(["ip", "-batch", "-"])?.input(host.as_bytes())?.output()?;
-        self.internet(["ip", "-batch", "-"])?.input(internet.as_bytes())?.output().map(drop)
+        self.internet(["ip", "-batch", "-"])?.input(internet.as_bytes())?.output()?;
+        // They are part of a snapshot, and come a moment after the addresses.
+        until("the kernel's own routes to the addresses", SOON, || {
+            let routes = self.host(["ip", "-6", "route", "show", "table", "local"])?.output()?;
+            let has = |address: &str| routes.contains(&format!("local {address} "));
+            Ok((has(HOST_ADDRESS6) && has("fe80::1")).then_some(()))
+        })
     }
 
     /// A cable's state follows a moment after its ends are up.

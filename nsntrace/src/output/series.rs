@@ -1,6 +1,6 @@
 //! The files of a trace, one after the other.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{
     file_names::FileNames,
@@ -25,11 +25,19 @@ impl Series {
     /// # Errors
     /// Where the user may not write there, or it is no regular file and not the only one.
     pub fn open(outfile: &Outfile, rotation: Rotation, invoker: Option<Invoker>) -> Result<Self> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let names = FileNames::new(outfile.clone(), rotation, now);
+        let names = FileNames::new(outfile.clone(), rotation, now());
         let one_of_several = rotation != Rotation::default();
         let file = TraceFile::open(&names.present()?, invoker.clone(), one_of_several)?;
         Ok(Self { file, names, invoker })
+    }
+
+    /// Whether the first file could be opened. Returns its name.
+    ///
+    /// # Errors
+    /// Where the user may not write there.
+    pub fn check(outfile: &Outfile, rotation: Rotation, invoker: Option<Invoker>) -> Result<Outfile> {
+        let first = FileNames::new(outfile.clone(), rotation, now()).present()?;
+        TraceFile::check(&first, invoker).map(|()| first)
     }
 
     /// The present file.
@@ -63,4 +71,9 @@ impl Series {
         self.file = TraceFile::open(&self.names.present()?, self.invoker.clone(), true)?;
         Ok(())
     }
+}
+
+/// Since 1970.
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -13,7 +13,7 @@ use std::{
 
 use nix::{
     fcntl::{FcntlArg, FdFlag, OFlag, fcntl},
-    unistd::{Gid, User, getgrouplist},
+    unistd::{AccessFlags, Gid, User, eaccess, getgrouplist},
 };
 
 use crate::{
@@ -109,6 +109,22 @@ impl TraceFile {
         };
         let (file, fresh) = opened.context("open", format_args!("the trace file {}{who}", path.display()))?;
         Ok(Self { file, path: Some(path.clone()), fresh, before: 0, invoker })
+    }
+
+    /// Whether it could be opened; nothing is made, and no reader of a pipe is waited for.
+    ///
+    /// # Errors
+    /// Where the user may not write there.
+    pub fn check(outfile: &Outfile, invoker: Option<Invoker>) -> Result<()> {
+        let Outfile::Path(path) = outfile else { return Ok(()) };
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let look = || match path.metadata() {
+            Ok(found) if found.is_dir() => Err(io::Error::from_raw_os_error(libc::EISDIR)),
+            Ok(_) => Ok(eaccess(path, AccessFlags::W_OK)?),
+            Err(_) => Ok(eaccess(folder.unwrap_or(Path::new(".")), AccessFlags::W_OK)?),
+        };
+        let looked = invoker.map_or_else(look, |invoker| invoker.act(look));
+        looked.context("write", format_args!("the trace file {}", path.display()))
     }
 
     /// What it is called in messages.

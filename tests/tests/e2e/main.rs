@@ -7,8 +7,10 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use nsntrace_tests::{Lab, why_no_lab};
 
 mod cgroup;
+mod check;
 mod dns;
 mod filter;
+mod firewall;
 mod flood;
 mod forwarding6;
 mod host_services;
@@ -30,6 +32,7 @@ mod terminal;
 mod trace;
 mod tracee;
 mod undo;
+mod upkeep;
 mod words;
 
 /// The name of a test, and what it does in a lab of its own.
@@ -68,6 +71,9 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("words", words::CASES),
     ("filter", filter::CASES),
     ("cgroup", cgroup::CASES),
+    ("check", check::CASES),
+    ("firewall", firewall::CASES),
+    ("upkeep", upkeep::CASES),
     ("flood", flood::CASES),
 ];
 

@@ -1,6 +1,12 @@
 //! What a trace needs of this host, looked at before anything is changed.
 
-use std::{os::fd::OwnedFd, path::PathBuf};
+use std::{
+    ffi::OsStr,
+    fs::{File, OpenOptions},
+    io,
+    os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
+    path::PathBuf,
+};
 
 use aya::util::KernelVersion;
 use nix::unistd::geteuid;
@@ -9,14 +15,15 @@ use nsntrace_ebpf::linktype;
 use crate::{
     cgroup,
     config::Config,
-    error::{Error, Result},
+    error::{Context, Error, Result},
     filter::{self, Compiled},
     host::{
         nat::{self, Family},
         reserve::reserve,
         route::{self, Device},
     },
-    tracee,
+    output::trace_file::Invoker,
+    tls_keys, tracee,
     user::{self, Account},
     words::Voice,
 };
@@ -37,6 +44,8 @@ pub struct Host {
     pub cgroup: PathBuf,
     /// What keeps the published ports for the program.
     pub ports: Vec<OwnedFd>,
+    /// With `--tls-keys`, the file in which the program would have logged its keys anyway.
+    pub key_log: Option<File>,
 }
 
 /// Checks all that a trace of this configuration needs.
@@ -54,13 +63,36 @@ pub fn host(config: &Config) -> Result<Host> {
     let cgroup = cgroup::own()?;
     nat::check(Family::V4)?;
     let ports = reserve(&config.published)?;
+    let key_log = if config.tls_keys { key_log(account.as_ref())? } else { None };
     // The last, for it may take long.
     let filter = config.filter.as_deref();
     let filter = filter.map(|expression| filter::compile(expression, linktype::EN10MB)).transpose()?;
     if filter.as_ref().is_some_and(|filter| !filter.is_optimised) {
         Voice::new(config.words).not_optimised();
     }
-    Ok(Host { device, filter, account, cgroup, ports })
+    Ok(Host { device, filter, account, cgroup, ports, key_log })
+}
+
+/// The file that the variable of the program names already, opened as the program would.
+fn key_log(account: Option<&Account>) -> Result<Option<File>> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").context("read", "the list of mounts")?;
+    if !mounts.lines().any(|mount| mount.split(' ').nth(4) == Some("/")) {
+        return Err(Error::told(
+            "--tls-keys needs a mount of its own for the program, and the root of this chroot is no mount point: \
+             bind it to itself with 'mount --bind'",
+        ));
+    }
+    let Some(path) = std::env::var_os(tls_keys::VARIABLE).filter(|path| !path.is_empty()) else {
+        return Ok(None);
+    };
+    let open = || open_key_log(&path);
+    let opened = account.map_or_else(open, |account| Invoker::of(account).act(open));
+    opened.map(Some).context("open", format_args!("{} of {}", path.display(), tls_keys::VARIABLE))
+}
+
+/// Nobody waits for the reader of a pipe.
+fn open_key_log(path: &OsStr) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
 /// A kernel that does not tell its version may well do.

@@ -44,6 +44,8 @@ pub struct Config {
     pub published: Vec<Publish>,
     /// Whether the program reaches services on the host's loopback.
     pub host_loopback: bool,
+    /// Whether the program logs its TLS keys for the trace.
+    pub tls_keys: bool,
     /// Whether the program's own loopback is traced too.
     pub loopback: bool,
     /// How much to say.
@@ -115,10 +117,16 @@ impl Config {
                  that leads to the network",
             ));
         }
+        let format = format(cli.format.as_deref(), &cli.outfile);
+        if cli.tls_keys && format == Format::Pcap {
+            return Err(Error::told(
+                "--tls-keys: a pcap has no place for keys: name the file like x.pcapng, or add --format pcapng",
+            ));
+        }
         Ok(Self {
             outfile: outfile(&cli.outfile),
             rotation,
-            format: format(cli.format.as_deref(), &cli.outfile),
+            format,
             device: cli.device,
             filter: cli.filter.filter(|expression| !expression.trim().is_empty()),
             user: cli.user,
@@ -129,6 +137,7 @@ impl Config {
             ring_bytes: ring_bytes(cli.buffer_size)?,
             published: publish::parse(&cli.publish)?,
             host_loopback: cli.host_loopback,
+            tls_keys: cli.tls_keys,
             loopback: cli.loopback,
             words: match (cli.quiet, cli.verbose) {
                 (true, _) => Words::Quiet,
@@ -246,6 +255,18 @@ mod tests {
         assert_eq!(format(&["-o", "-", "--format", "pcapng", "true"]), Format::Pcapng);
         assert_eq!(format(&["-o", "x.pcapng", "--format", "pcap", "true"]), Format::Pcap);
         assert!(Cli::try_parse_from(["nsntrace", "--format", "json", "true"]).is_err());
+    }
+
+    #[test]
+    fn keys_need_a_place() {
+        assert!(config(&["--tls-keys", "-o", "x.pcapng", "true"]).expect("valid").tls_keys);
+        assert!(config(&["--tls-keys", "-o", "-", "--format", "pcapng", "true"]).is_ok());
+        for words in
+            [&["--tls-keys", "true"][..], &["--tls-keys", "-o", "x.pcapng", "--format", "pcap", "true"]]
+        {
+            let error = config(words).expect_err("a pcap");
+            assert!(error.to_string().contains("pcapng"), "{error}");
+        }
     }
 
     #[test]

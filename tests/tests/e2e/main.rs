@@ -26,6 +26,7 @@ mod run_folder;
 mod setup_failure;
 mod signals;
 mod terminal;
+mod tls_keys;
 mod trace;
 mod tracee;
 mod undo;
@@ -67,6 +68,7 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("words", words::CASES),
     ("filter", filter::CASES),
     ("flood", flood::CASES),
+    ("tls_keys", tls_keys::CASES),
 ];
 
 fn main() {

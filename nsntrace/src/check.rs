@@ -1,8 +1,13 @@
 //! What a trace needs of this host, looked at before anything is changed.
 
+mod key_log;
 pub mod report;
 
-use std::{fs, os::fd::OwnedFd, path::PathBuf};
+use std::{
+    fs::{self, File},
+    os::fd::OwnedFd,
+    path::PathBuf,
+};
 
 use aya::util::KernelVersion;
 use nix::unistd::{AccessFlags, eaccess, geteuid};
@@ -48,6 +53,8 @@ pub struct Host {
     pub iptables: Installed,
     /// What keeps the published ports for the program.
     pub ports: Vec<OwnedFd>,
+    /// With `--tls-keys`, the file in which the program would have logged its keys anyway.
+    pub key_log: Option<File>,
 }
 
 /// Checks all that a trace of this configuration needs. [`report::print`] goes on where this stops.
@@ -63,10 +70,11 @@ pub fn host(config: &Config) -> Result<Host> {
     settings()?;
     let iptables = iptables::check(Family::V4)?;
     let ports = reserve(&config.published)?;
+    let key_log = if config.tls_keys { key_log::open(account.as_ref())? } else { None };
     // The last, for it may take long.
     let filter = filter(config, linktype::EN10MB)?;
     say_if_not_optimised(config, filter.as_ref());
-    Ok(Host { device, filter, account, cgroup, iptables, ports })
+    Ok(Host { device, filter, account, cgroup, iptables, ports, key_log })
 }
 
 /// The same for a trace of what already runs: its cgroup, and the program of `-f`.

@@ -79,6 +79,10 @@ pub struct Cli {
     #[arg(long)]
     pub host_loopback: bool,
 
+    /// Give PROGRAM an SSLKEYLOGFILE and put the keys into the pcapng, which opens its TLS
+    #[arg(long)]
+    pub tls_keys: bool,
+
     /// Trace the namespace's lo too
     #[arg(long)]
     pub loopback: bool,

@@ -44,6 +44,8 @@ pub struct Config {
     pub published: Vec<Publish>,
     /// Whether the program reaches services on the host's loopback.
     pub host_loopback: bool,
+    /// Whether the program logs its TLS keys for the trace.
+    pub tls_keys: bool,
     /// Whether the program's own loopback is traced too.
     pub loopback: bool,
     /// Whether the host is to be looked at, and nothing to be traced.
@@ -130,10 +132,16 @@ impl Config {
                  that leads to the network",
             ));
         }
+        let format = format(cli.format.as_deref(), &cli.outfile);
+        if cli.tls_keys && format == Format::Pcap {
+            return Err(Error::told(
+                "--tls-keys: a pcap has no place for keys: name the file like x.pcapng, or add --format pcapng",
+            ));
+        }
         Ok(Self {
             outfile: outfile(&cli.outfile),
             rotation,
-            format: format(cli.format.as_deref(), &cli.outfile),
+            format,
             device: cli.device,
             filter: cli.filter.filter(|expression| !expression.trim().is_empty()),
             user: cli.user,
@@ -144,6 +152,7 @@ impl Config {
             ring_bytes: ring_bytes(cli.buffer_size)?,
             published: publish::parse(&cli.publish)?,
             host_loopback: cli.host_loopback,
+            tls_keys: cli.tls_keys,
             loopback: cli.loopback,
             check: cli.check,
             words: match (cli.quiet, cli.verbose) {
@@ -178,6 +187,7 @@ fn running(cli: &Cli) -> Result<Option<Running>> {
         ("--use-public-dns", cli.use_public_dns),
         ("--host-loopback", cli.host_loopback),
         ("--loopback", cli.loopback),
+        ("--tls-keys", cli.tls_keys),
     ];
     match for_a_program.iter().find(|(_, is_given)| *is_given) {
         Some((other, _)) => Err(Error::told(format!(
@@ -292,6 +302,18 @@ mod tests {
         assert_eq!(format(&["-o", "-", "--format", "pcapng", "true"]), Format::Pcapng);
         assert_eq!(format(&["-o", "x.pcapng", "--format", "pcap", "true"]), Format::Pcap);
         assert!(Cli::try_parse_from(["nsntrace", "--format", "json", "true"]).is_err());
+    }
+
+    #[test]
+    fn keys_need_a_place() {
+        assert!(config(&["--tls-keys", "-o", "x.pcapng", "true"]).expect("valid").tls_keys);
+        assert!(config(&["--tls-keys", "-o", "-", "--format", "pcapng", "true"]).is_ok());
+        for words in
+            [&["--tls-keys", "true"][..], &["--tls-keys", "-o", "x.pcapng", "--format", "pcap", "true"]]
+        {
+            let error = config(words).expect_err("a pcap");
+            assert!(error.to_string().contains("pcapng"), "{error}");
+        }
     }
 
     #[test]

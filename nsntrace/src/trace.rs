@@ -34,6 +34,7 @@ use crate::{
     own_thread::Ongoing,
     recording::Recording,
     signals::{Signals, Stoppable, hold_reports, keep_children},
+    tls_keys::{KeyFile, Keys},
     tracee::{self, Limits, Start},
     words::{Voice, say},
 };
@@ -48,7 +49,7 @@ const COUNT_EVERY: Duration = Duration::from_secs(1);
 pub fn program(config: &Config) -> Result<u8> {
     keep_children()?;
     hold_reports()?;
-    let host = check::host(config)?;
+    let mut host = check::host(config)?;
     let _guardian = Guardian::start()?;
     let files = Series::open(&config.outfile, config.rotation, Invoker::from_env())?;
     let limits = Limits::note()?;
@@ -61,7 +62,7 @@ pub fn program(config: &Config) -> Result<u8> {
     let (mut changes, joined) = join(config, &host, &netns, &signals)?;
     let loaded = loaded(loading, &signals)?;
 
-    let trace = record(config, &host, files, limits, signals, &netns, &mut changes, joined, loaded);
+    let trace = record(config, &mut host, files, limits, signals, &netns, &mut changes, joined, loaded);
     let status = event_loop()?.block_on(trace);
     for error in changes.undo() {
         say!("nsntrace: {error}");
@@ -76,7 +77,7 @@ pub fn program(config: &Config) -> Result<u8> {
 )]
 async fn record(
     config: &Config,
-    host: &Host,
+    host: &mut Host,
     files: Series,
     limits: Limits,
     signals: Signals,
@@ -94,7 +95,9 @@ async fn record(
     if let Some(signal) = signals.pending_end() {
         return Err(Error::Interrupted(signal as i32));
     }
-    let covers = Arc::new(Covers::prepare(joined.lookups.resolv_conf.as_deref())?);
+    let mut covers = Covers::prepare(joined.lookups.resolv_conf.as_deref())?;
+    let key_log = config.tls_keys.then(|| covers.add_key_log(host.account.as_ref())).transpose()?;
+    let covers = Arc::new(covers);
     let program = config.program.to_string_lossy().into_owned();
     voice.starting(&program, &joined.interface, joined.subnet.inside);
     let pid = tracee::spawn(Start {
@@ -109,7 +112,8 @@ async fn record(
         stdout_to_stderr: files.file().is_stdout(),
     })?;
     let keeper = Keeper::new(covers, pid);
-    let writer = Writer::new(files, Encoder::new(config.format, section));
+    let keys = key_log.map(|file| Keys::new(KeyFile::new(file), host.key_log.take()));
+    let writer = Writer::new(files, Encoder::new(config.format, section)).with_keys(keys);
     let drain = Drain::start(packets, writer, config.count.map(u64::from))?;
     let mut recording = Recording::new(capture, drain, config.ring_bytes, voice);
     let mut life = Life::new(program, pid, joined.leaf.clone(), signals.stream()?)?;

@@ -30,9 +30,9 @@ pub const HOST_ADDRESS6: &str = "2001:db8:99::1";
 pub const SERVER_ADDRESS6: &str = "2001:db8:7::7";
 
 const CGROUP_PREFIX: &str = "nsntrace-lab-";
-const TOOLS: [&str; 15] = [
-    "busybox", "capinfos", "curl", "dig", "dnsmasq", "ip", "iperf3", "iptables", "nft", "prlimit", "python3",
-    "setpriv", "ss", "tcpdump", "tshark",
+const TOOLS: [&str; 17] = [
+    "busybox", "capinfos", "curl", "dig", "dnsmasq", "ip", "iperf3", "iptables", "nft", "nghttpd", "openssl",
+    "prlimit", "python3", "setpriv", "ss", "tcpdump", "tshark",
 ];
 
 /// A fake host and a fake internet. Dropping it ends all that runs in them.

@@ -10,7 +10,7 @@ use aya::util::KernelVersion;
 use nix::unistd::geteuid;
 use nsntrace_ebpf::linktype;
 
-use super::{account, capabilities, cgroup, device, filter, find, kernel, root, settings};
+use super::{account, capabilities, cgroup, device, filter, find, kernel, key_log, root, settings};
 use crate::{
     capture::{Hook, Loaded},
     config::{Config, Outfile, Running},
@@ -275,6 +275,9 @@ fn command_line(report: &mut Report, config: &Config, filter: Result<Option<Comp
     of_filter(report, filter)?;
     if !config.published.is_empty() {
         report.needs("-p", reserve(&config.published).map(|_| "free"))?;
+    }
+    if config.tls_keys {
+        report.needs("--tls-keys", key_log::check().map(|()| "the program can have a key log of its own"))?;
     }
     if !config.program.is_empty() {
         report.needs("program", tracee::find(&config.program).map(|path| path.display().to_string()))?;

@@ -17,6 +17,8 @@ pub struct Series {
     file: TraceFile,
     names: FileNames,
     invoker: Option<Invoker>,
+    /// Whether nobody else may read even a file that was there before.
+    is_secret: bool,
 }
 
 impl Series {
@@ -28,7 +30,12 @@ impl Series {
         let names = FileNames::new(outfile.clone(), rotation, now());
         let one_of_several = rotation != Rotation::default();
         let file = TraceFile::open(&names.present()?, invoker.clone(), one_of_several)?;
-        Ok(Self { file, names, invoker })
+        Ok(Self { file, names, invoker, is_secret: false })
+    }
+
+    /// Keeps each file from others, also one that was there before.
+    pub(super) fn keep_secret(&mut self) {
+        self.is_secret = true;
     }
 
     /// Whether the first file could be opened. Returns its name.
@@ -58,8 +65,11 @@ impl Series {
     /// Empties the present file for a new trace.
     ///
     /// # Errors
-    /// Where it cannot be emptied.
+    /// Where it cannot be emptied, or kept from others.
     pub(super) fn begin(&mut self) -> std::io::Result<()> {
+        if self.is_secret {
+            self.file.keep_secret()?;
+        }
         self.file.begin()
     }
 

@@ -29,6 +29,7 @@ mod run_folder;
 mod setup_failure;
 mod signals;
 mod terminal;
+mod tls_keys;
 mod trace;
 mod tracee;
 mod undo;
@@ -75,6 +76,7 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("firewall", firewall::CASES),
     ("upkeep", upkeep::CASES),
     ("flood", flood::CASES),
+    ("tls_keys", tls_keys::CASES),
 ];
 
 fn main() {

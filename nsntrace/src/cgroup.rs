@@ -5,7 +5,7 @@ mod process;
 mod removal;
 
 pub use find::find;
-pub use process::{of_process, shares_network};
+pub use process::{Tree, shares_network};
 pub use removal::Removal;
 
 use std::{
@@ -24,12 +24,17 @@ pub fn own() -> Result<PathBuf> {
     locate(&mounts()?, &groups).ok_or_else(not_mounted)
 }
 
-/// Where cgroup2 is mounted.
+/// Where cgroup2 is mounted: of several mounts, which all show the same tree, that which shows most of it.
 ///
 /// # Errors
 /// Where it is not.
 pub fn mount() -> Result<PathBuf> {
-    mounts()?.lines().find_map(cgroup2_mount).map(|(_, mount)| mount).ok_or_else(not_mounted)
+    widest(&mounts()?).ok_or_else(not_mounted)
+}
+
+fn widest(mountinfo: &str) -> Option<PathBuf> {
+    let mounts = mountinfo.lines().filter_map(cgroup2_mount);
+    mounts.min_by_key(|(root, _)| root.components().count()).map(|(_, mount)| mount)
 }
 
 fn mounts() -> Result<String> {
@@ -106,6 +111,14 @@ mod tests {
         let part = "30 23 0:26 /docker/1 /sys/fs/cgroup rw - cgroup2 cgroup rw\n";
         assert_eq!(locate(part, "0::/docker/1/x\n").as_deref(), Some(Path::new("/sys/fs/cgroup/x")));
         assert_eq!(locate(part, "0::/elsewhere\n"), None);
+    }
+
+    #[test]
+    fn of_several_mounts_the_one_that_shows_most() {
+        let part = "25 23 0:38 /docker/1 /srv/1/cgroup rw - cgroup2 cgroup2 rw\n";
+        let mounts = format!("{part}{HYBRID}");
+        assert_eq!(widest(&mounts).as_deref(), Some(Path::new("/sys/fs/cgroup/unified")));
+        assert_eq!(widest(part).as_deref(), Some(Path::new("/srv/1/cgroup")));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use nix::unistd::{AccessFlags, eaccess, geteuid};
 use nsntrace_ebpf::linktype;
 
 use crate::{
-    cgroup,
+    cgroup::{self, Tree},
     config::{Config, Running},
     error::{Context, Error, Result},
     filter::{self, Compiled},
@@ -57,6 +57,17 @@ pub struct Host {
     pub key_log: Option<File>,
 }
 
+/// What was found for a trace of what already runs.
+#[derive(Debug)]
+pub struct Present {
+    /// The cgroup's folder.
+    pub cgroup: PathBuf,
+    /// Who is in there, where a process was named.
+    pub tree: Option<Tree>,
+    /// The program of `-f`.
+    pub filter: Option<Compiled>,
+}
+
 /// Checks all that a trace of this configuration needs. [`report::print`] goes on where this stops.
 ///
 /// # Errors
@@ -77,22 +88,25 @@ pub fn host(config: &Config) -> Result<Host> {
     Ok(Host { device, filter, account, cgroup, iptables, ports, key_log })
 }
 
-/// The same for a trace of what already runs: its cgroup, and the program of `-f`.
+/// The same for a trace of what already runs.
 ///
 /// # Errors
 /// As [`host`].
-pub fn running(config: &Config, running: &Running) -> Result<(PathBuf, Option<Compiled>)> {
+pub fn running(config: &Config, running: &Running) -> Result<Present> {
     any_trace()?;
-    let cgroup = find(running)?;
+    let (cgroup, tree) = find(running)?;
     let filter = filter(config, linktype::RAW)?;
     say_if_not_optimised(config, filter.as_ref());
-    Ok((cgroup, filter))
+    Ok(Present { cgroup, tree, filter })
 }
 
-fn find(running: &Running) -> Result<PathBuf> {
+fn find(running: &Running) -> Result<(PathBuf, Option<Tree>)> {
     match running {
-        Running::Cgroup(name) => cgroup::find(name),
-        Running::Process(pid) => cgroup::of_process(*pid),
+        Running::Cgroup(name) => Ok((cgroup::find(name)?, None)),
+        Running::Process(pid) => {
+            let tree = Tree::of(*pid)?;
+            Ok((tree.path().to_owned(), Some(tree)))
+        }
     }
 }
 

@@ -62,6 +62,13 @@ impl Voice {
         }
     }
 
+    /// That a process is traced that was not meant: it came later.
+    pub fn stranger(self, name: &str) {
+        if self.words > Words::Quiet {
+            say!("{name} has come into the cgroup: its packets are in the trace too.");
+        }
+    }
+
     /// That a setting of the host is changed for a while: `what` is forwarded, and where.
     pub fn forwarding(self, what: std::fmt::Arguments<'_>) {
         if self.words > Words::Quiet {

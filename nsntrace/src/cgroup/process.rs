@@ -1,6 +1,7 @@
 //! The cgroup of a running process, and who else is in it.
 
 use std::{
+    collections::HashSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -14,28 +15,51 @@ use crate::{
 /// How many others are named.
 const NAMED: usize = 8;
 
-/// The folder of the cgroup of process `pid`, if that holds the process and its descendants and nobody else.
-///
-/// # Errors
-/// Where there is no such process; or who else is in there.
-pub fn of_process(pid: u32) -> Result<PathBuf> {
-    let pid = field(pid, "Tgid:").ok_or_else(|| Error::told(format!("there is no process {pid}")))?;
-    let path = folder(pid)?;
-    let others: Vec<_> = members(&path).into_iter().filter(|member| !descends_from(*member, pid)).collect();
-    if others.is_empty() {
-        return Ok(path);
+/// A process and its descendants, which have a cgroup for themselves.
+#[derive(Debug)]
+pub struct Tree {
+    path: PathBuf,
+    members: HashSet<u32>,
+}
+
+impl Tree {
+    /// That of process `pid`.
+    ///
+    /// # Errors
+    /// Where there is no such process; or who else is in its cgroup.
+    pub fn of(pid: u32) -> Result<Self> {
+        let pid = field(pid, "Tgid:").ok_or_else(|| Error::told(format!("there is no process {pid}")))?;
+        let path = folder(pid)?;
+        let members = members(&path);
+        let others: Vec<_> =
+            members.iter().filter(|member| !descends_from(**member, |one| one == pid)).collect();
+        if others.is_empty() {
+            return Ok(Self { path, members });
+        }
+        let named: Vec<_> = others.iter().take(NAMED).map(|other| name(**other)).collect();
+        let more = match others.len() - named.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let shown = plain(&path.display().to_string());
+        Err(Error::told(format!(
+            "others are in the cgroup of process {pid} too: {}{more}; trace all of them with --cgroup {}",
+            named.join(", "),
+            shlex::try_quote(&shown).unwrap_or_default()
+        )))
     }
-    let named: Vec<_> = others.iter().take(NAMED).map(|other| name(*other)).collect();
-    let more = match others.len() - named.len() {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    let shown = plain(&path.display().to_string());
-    Err(Error::told(format!(
-        "others are in the cgroup of process {pid} too: {}{more}; trace all of them with --cgroup {}",
-        named.join(", "),
-        shlex::try_quote(&shown).unwrap_or_default()
-    )))
+
+    /// The folder of the cgroup.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Who has come into the cgroup since this was asked last, and descends from nobody who was in it then.
+    pub fn strangers(&mut self) -> Vec<String> {
+        let before = std::mem::replace(&mut self.members, members(&self.path));
+        let is_stranger = |pid: &&u32| !descends_from(**pid, |one| before.contains(&one));
+        self.members.iter().filter(is_stranger).map(|pid| name(*pid)).collect()
+    }
 }
 
 /// Whether all that is in the cgroup is in this process's network namespace.
@@ -53,17 +77,16 @@ fn folder(pid: u32) -> Result<PathBuf> {
 }
 
 /// Who is in the cgroup and below it. A process that this one's pid namespace does not show is 0.
-fn members(path: &Path) -> Vec<u32> {
+fn members(path: &Path) -> HashSet<u32> {
     let procs = |path: PathBuf| fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
     let texts: Vec<_> = below(path).into_iter().map(procs).collect();
     texts.iter().flat_map(|text| text.lines()).filter_map(|line| line.parse().ok()).collect()
 }
 
-/// A process that has ended meanwhile is nobody's concern.
-fn descends_from(pid: u32, ancestor: u32) -> bool {
-    let parent = |pid: &u32| if *pid == ancestor { None } else { field(*pid, "PPid:") };
-    let last = std::iter::successors(Some(pid), parent).last();
-    last == Some(ancestor) || (pid != 0 && field(pid, "Tgid:").is_none())
+/// Whether the process is one of these or below one of them. One that has ended meanwhile is nobody's concern.
+fn descends_from(pid: u32, is_one: impl Fn(u32) -> bool) -> bool {
+    let mut line = std::iter::successors(Some(pid), |pid| field(*pid, "PPid:"));
+    line.any(is_one) || (pid != 0 && field(pid, "Tgid:").is_none())
 }
 
 /// A number of a process's status.
@@ -88,10 +111,10 @@ mod tests {
     fn descent_is_by_parents() {
         let own = std::process::id();
         let parent = std::os::unix::process::parent_id();
-        assert!(descends_from(own, own));
-        assert!(descends_from(own, parent));
-        assert!(!descends_from(parent, own));
-        assert!(!descends_from(0, own));
+        assert!(descends_from(own, |pid| pid == own));
+        assert!(descends_from(own, |pid| pid == parent));
+        assert!(!descends_from(parent, |pid| pid == own));
+        assert!(!descends_from(0, |pid| pid == own));
         assert_eq!(field(0, "Tgid:"), None);
     }
 }

@@ -62,7 +62,7 @@ fn program(report: &mut Report, config: &Config) -> io::Result<()> {
 /// For what runs already: nothing in the host is changed for it.
 fn running(report: &mut Report, config: &Config, what: &Running) -> io::Result<()> {
     any(report)?;
-    report.needs("traced cgroup", find(what).map(|path| path.display().to_string()))?;
+    report.needs("traced cgroup", find(what).map(|(path, _)| path.display().to_string()))?;
     let filter = capture(report, config, Hook::Cgroup)?;
     of_filter(report, filter)
 }

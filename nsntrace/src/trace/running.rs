@@ -18,8 +18,8 @@ use tokio::{
 use super::{COUNT_EVERY, event_loop, loaded, pass_on, settings, until};
 use crate::{
     capture::{Hook, KernelLog, Loaded, drain::Drain},
-    cgroup::{self, Removal},
-    check,
+    cgroup::{self, Removal, Tree},
+    check::{self, Present},
     config::{Config, Running},
     error::{Context, Error, Result},
     output::{encoder::Encoder, section::Section, series::Series, trace_file::Invoker, writer::Writer},
@@ -35,39 +35,40 @@ use crate::{
 /// Where the trace could not be made.
 pub fn running(config: &Config, running: &Running) -> Result<()> {
     hold_reports()?;
-    let (cgroup, filter) = check::running(config, running)?;
+    let present = check::running(config, running)?;
     let files = Series::open(&config.outfile, config.rotation, Invoker::from_env())?;
     let signals = Signals::take_over()?;
-    let settings = settings(config, Hook::Cgroup, filter.as_ref());
+    let settings = settings(config, Hook::Cgroup, present.filter.as_ref());
     let loading = Ongoing::start(move || Loaded::load(&settings)).context("start", "a thread")?;
     let loaded = loaded(loading, &signals)?;
-    event_loop()?.block_on(record(config, &cgroup, files, signals, loaded))
+    event_loop()?.block_on(record(config, present, files, signals, loaded))
 }
 
 /// Attaches the capture, and follows it to its end.
 async fn record(
     config: &Config,
-    cgroup: &Path,
+    mut present: Present,
     files: Series,
     signals: Signals,
     loaded: Loaded,
 ) -> Result<()> {
     let voice = Voice::new(config.words);
     let reader = if files.file().is_stdout() { reader()? } else { None };
-    let writer = Writer::new(files, Encoder::new(config.format, section(config, cgroup)));
-    let removal = Removal::watch(cgroup, &cgroup::mount()?)?;
-    let (capture, packets, log) = loaded.attach_to_cgroup(cgroup)?;
+    let writer = Writer::new(files, Encoder::new(config.format, section(config, &present.cgroup)));
+    let removal = Removal::watch(&present.cgroup, &cgroup::mount()?)?;
+    let (capture, packets, log) = loaded.attach_to_cgroup(&present.cgroup)?;
     if let Some(signal) = signals.pending_end() {
         return Err(Error::Interrupted(signal as i32));
     }
-    voice.starting_cgroup(cgroup);
+    voice.starting_cgroup(&present.cgroup);
     let drain = Drain::start(packets, writer, config.count.map(u64::from))?;
     let mut recording = Recording::new(capture, drain, config.ring_bytes, voice);
     let signals = signals.stream()?;
 
     let stoppable = Stoppable::begin()?;
-    follow(config, cgroup, &mut recording, removal, &signals, reader, log).await?;
+    follow(config, &mut present, &mut recording, removal, &signals, reader, log).await?;
     drop(stoppable);
+    tell_of_strangers(&mut present, voice);
     tokio::select! {
         finished = recording.finish() => finished?,
         () = signals.asked_to_end() => say!("nsntrace: ended while packets were still being written to the trace"),
@@ -78,7 +79,7 @@ async fn record(
 /// Until the end: somebody asks for it, the time is over, enough is written or no more can be, or the cgroup has gone.
 async fn follow(
     config: &Config,
-    cgroup: &Path,
+    present: &mut Present,
     recording: &mut Recording,
     removal: Removal,
     signals: &SignalStream,
@@ -87,7 +88,8 @@ async fn follow(
 ) -> Result<()> {
     let mut ticks = interval(COUNT_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let counts = Voice::new(config.words).counts();
+    let voice = Voice::new(config.words);
+    let (counts, watches) = (voice.counts(), present.tree.is_some());
     let mut timer = pin!(until(config.duration));
     let mut removed = pin!(removal.wait());
     let mut reader_gone = pin!(gone(reader));
@@ -103,12 +105,24 @@ async fn follow(
             () = &mut timer => return Ok(()),
             () = &mut reader_gone => return Ok(()),
             removed = &mut removed => {
-                say!("nsntrace: cgroup '{}' has gone, and the trace ends there.", plain(&cgroup.display().to_string()));
+                say!("nsntrace: cgroup '{}' has gone, and the trace ends there.", plain(&present.cgroup.display().to_string()));
                 return removed;
             }
-            _ = ticks.tick(), if counts => recording.count(),
+            _ = ticks.tick(), if counts || watches => {
+                if counts {
+                    recording.count();
+                }
+                tell_of_strangers(present, voice);
+            }
             () = &mut messages => {}
         }
+    }
+}
+
+/// The kernel tells nobody who comes into a cgroup, so it is looked at from time to time.
+fn tell_of_strangers(present: &mut Present, voice: Voice) {
+    for name in present.tree.as_mut().map(Tree::strangers).unwrap_or_default() {
+        voice.stranger(&name);
     }
 }
 

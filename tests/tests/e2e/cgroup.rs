@@ -35,6 +35,7 @@ pub const CASES: &[Case] = cases![
     kill_leaves_nothing_attached,
     unit_names,
     process_alone_and_among_others,
+    who_comes_later_is_named,
     refusals,
 ];
 
@@ -420,6 +421,30 @@ fn process_alone_and_among_others(lab: &Lab) -> Result<()> {
     }
     let done = lab.nsntrace(["--pid", "4194305"])?.run()?;
     assert!(done.complaint()?.contains("no process 4194305"), "{}", done.stderr);
+    Ok(())
+}
+
+/// A trace of a process's cgroup says who has come in that is not the process's own.
+fn who_comes_later_is_named(lab: &Lab) -> Result<()> {
+    let _echo = lab.udp_echo(7)?;
+    let one = lab.cgroup("one")?;
+    let script = "echo ready; read line; sleep 1000 & echo $!; read line";
+    let mut tree = lab.host_in(&one, ["sh", "-c", script])?.told().spawn()?;
+    tree.says("ready")?;
+    let mut lines = tree.stdin_pipe()?;
+    let mut run = started(lab, &["-c", "2", "--pid", &tree.pid().to_string()])?;
+    lines.write_all(b"\n")?;
+    let child = until("the child", SOON, || Ok(tree.stdout()?.lines().nth(1).map(String::from)))?;
+
+    let other = lab.host_in(&one, ["sleep", "1000"])?.spawn()?;
+    // Until it is the program, it has another name.
+    let line = format!("({}) has come into the cgroup", other.pid());
+    run.complains(&line)?;
+    run_in(lab, &one, &ask::ask("udp", SERVER_ADDRESS, "7"))?;
+    let done = run.wait()?.exited(0)?;
+    assert_eq!(done.captured()?, 2);
+    assert_eq!(done.stderr.matches(&line).count(), 1, "{}", done.stderr);
+    assert!(!done.stderr.contains(&format!("({child})")), "{}", done.stderr);
     Ok(())
 }
 

@@ -1,18 +1,15 @@
 //! Small UDP packets, as fast as one sender can: what a capture adds to the price of each.
 
-use std::{
-    io::{BufRead, BufReader, Lines, Write},
-    process::{ChildStdin, ChildStdout},
-    time::Duration,
+use anyhow::{Result, ensure};
+use nsntrace_tests::{Lab, Server};
+
+use crate::{
+    sender::{self, Sender},
+    statistics::{Estimate, estimate, median_of, print},
 };
 
-use anyhow::{Context, Result, ensure};
-use nsntrace_tests::{Lab, Running, SERVER_ADDRESS, Server};
-
-use crate::statistics::{Estimate, estimate, median};
-
 /// Packets of a turn: what disturbs the machine for longer than one lasts meets all contestants alike.
-const COUNT: u64 = 60_000;
+pub const COUNT: u32 = 60_000;
 
 /// Of tcpdump's price, nsntrace is to take at most so much.
 const GOAL: f64 = 1.0 / 3.0;
@@ -77,9 +74,7 @@ impl Round {
 /// ended with the first packet.
 struct Contestant {
     who: Who,
-    running: Running,
-    stdin: ChildStdin,
-    answers: Lines<BufReader<ChildStdout>>,
+    sender: Sender,
     _sink: Server,
     _lab: Lab,
 }
@@ -96,37 +91,23 @@ impl Contestant {
             None => &[],
         };
         let job = lab.nsntrace(options.iter().copied().chain(["sh", "-c", &script]))?;
-        let mut running = job.told().piped().limit(Duration::from_secs(600)).spawn()?;
-        let stdin = running.stdin_pipe()?;
-        let answers = BufReader::new(running.stdout_pipe()?).lines();
-        let mut contestant = Self { who, running, stdin, answers, _sink: sink, _lab: lab };
+        let mut sender = Sender::start(job)?;
         // Of nsntrace's own capture, where it is not to capture, this is the first and last packet.
-        contestant.flood(1)?;
+        sender.flood(1)?;
         if who != Who::Nsntrace {
-            contestant.running.complains("Finished")?;
+            sender.complains("Finished")?;
         }
-        Ok(contestant)
+        Ok(Self { who, sender, _sink: sink, _lab: lab })
     }
 
     /// One turn, in nanoseconds a packet.
     fn turn(&mut self) -> Result<f64> {
-        let nanoseconds = self.flood(COUNT)?;
-        Ok(nanoseconds / COUNT as f64)
-    }
-
-    fn flood(&mut self, count: u64) -> Result<f64> {
-        writeln!(self.stdin, "{count}")?;
-        let answer = self.answers.next().context("the sender has ended")??;
-        let (sent, nanoseconds) =
-            answer.split_once(' ').with_context(|| format!("the sender says {answer:?}"))?;
-        ensure!(sent.parse() == Ok(count), "the sender sent {sent}");
-        Ok(nanoseconds.parse()?)
+        self.sender.flood(COUNT)
     }
 
     /// A packet that is not kept costs less.
     fn end(self) -> Result<()> {
-        drop((self.stdin, self.answers));
-        let done = self.running.wait()?.exited(0)?;
+        let done = self.sender.end()?;
         ensure!(done.dropped()? == 0, "packets were dropped: {}", done.stderr);
         Ok(())
     }
@@ -135,11 +116,9 @@ impl Contestant {
 /// What runs in the namespace: a flood for each line of stdin. tcpdump is there only meanwhile, for with it all packets
 /// of the machine get a time.
 fn script(who: Who, filter: &str) -> String {
-    // It is built beside this program.
-    let flood = std::env::current_exe().unwrap_or_default().with_file_name("flood");
-    let flood = format!("{} {SERVER_ADDRESS}:9 $count", flood.display());
+    let flood = sender::command();
     match who {
-        Who::Nobody | Who::Nsntrace => format!("while read -r count; do {flood}; done"),
+        Who::Nobody | Who::Nsntrace => sender::commands(),
         Who::Tcpdump => format!(
             "device=$(ls /proc/sys/net/ipv4/conf | grep nscap)
              while read -r count; do
@@ -174,13 +153,4 @@ fn report(rounds: &[Round], filter: Option<&str>) {
         _ => "undecided, the noise is too large",
     };
     println!("at most a third of tcpdump's price: {verdict}");
-}
-
-fn median_of(rounds: &[Round], figure: impl Fn(&Round) -> f64) -> f64 {
-    median(&rounds.iter().map(figure).collect::<Vec<_>>())
-}
-
-fn print(what: &str, Estimate { value, low, high }: Estimate, unit: &str) {
-    let digits = if unit.is_empty() { 2 } else { 0 };
-    println!("{what:<17} {value:>6.digits$} {unit:<2} ({low:.digits$} to {high:.digits$})");
 }

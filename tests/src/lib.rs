@@ -22,6 +22,7 @@ mod snapshot;
 mod space;
 mod terminal;
 mod trace;
+mod victim;
 mod wait;
 mod words;
 
@@ -37,5 +38,6 @@ pub use server::{Server, Web};
 pub use snapshot::Snapshot;
 pub use terminal::Terminal;
 pub use trace::{Packet, Trace};
+pub use victim::Victim;
 pub use wait::{SOON, until};
 pub use words::number_before;

@@ -7,6 +7,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use nsntrace_tests::{Lab, why_no_lab};
 
 mod dns;
+mod faults;
 mod filter;
 mod flood;
 mod forwarding6;
@@ -23,6 +24,7 @@ mod publish;
 mod resolv_conf;
 mod rotation;
 mod run_folder;
+mod runner;
 mod setup_failure;
 mod signals;
 mod terminal;
@@ -57,9 +59,11 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("host_services", host_services::CASES),
     ("publish", publish::CASES),
     ("tracee", tracee::CASES),
+    ("runner", runner::CASES),
     ("signals", signals::CASES),
     ("terminal", terminal::CASES),
     ("undo", undo::CASES),
+    ("faults", faults::CASES),
     ("run_folder", run_folder::CASES),
     ("setup_failure", setup_failure::CASES),
     ("iptables", iptables::CASES),

@@ -23,6 +23,7 @@ use crate::{
     host::{Changes, guardian::Guardian},
     join::{Joined, join, upkeep::Upkeep},
     life::{Event, Life},
+    limits::Limits,
     namespace::{covers::Covers, keeper::Keeper, netns::Netns, quiet},
     output::{
         encoder::Encoder,
@@ -35,7 +36,8 @@ use crate::{
     recording::Recording,
     signals::{Signals, Stoppable, hold_reports, keep_children},
     tls_keys::{KeyFile, Keys},
-    tracee::{self, Limits, Start},
+    tracee::{self, Start},
+    tree::Tree,
     words::{Voice, say},
 };
 
@@ -50,9 +52,9 @@ pub fn program(config: &Config) -> Result<u8> {
     keep_children()?;
     hold_reports()?;
     let mut host = check::host(config)?;
+    let limits = Limits::take_over()?;
     let _guardian = Guardian::start()?;
     let files = Series::open(&config.outfile, config.rotation, Invoker::from_env())?;
-    let limits = Limits::note()?;
     let signals = Signals::take_over()?;
     set_child_subreaper(true).context("become", "the parent of orphans")?;
 
@@ -116,7 +118,8 @@ async fn record(
     let writer = Writer::new(files, Encoder::new(config.format, section)).with_keys(keys);
     let drain = Drain::start(packets, writer, config.count.map(u64::from))?;
     let mut recording = Recording::new(capture, drain, config.ring_bytes, voice);
-    let mut life = Life::new(program, pid, joined.leaf.clone(), signals.stream()?)?;
+    let tree = Tree::new(joined.leaf.clone(), netns.try_clone()?);
+    let mut life = Life::new(program, pid, tree, signals.stream()?)?;
 
     let stoppable = Stoppable::begin()?;
     let upkeep = Upkeep::new(changes, config, host, &joined);

@@ -15,15 +15,13 @@ use std::{
 
 use nix::{
     sched::{CloneFlags, setns},
-    sys::{
-        resource::{Resource, getrlimit, rlim_t, setrlimit},
-        signal::Signal,
-    },
+    sys::signal::Signal,
     unistd::{Pid, getppid, setgid, setgroups, setuid},
 };
 
 use crate::{
     error::{Context, Error, Result},
+    limits::Limits,
     namespace::{
         covers::{self, Covers},
         mounts,
@@ -33,27 +31,6 @@ use crate::{
     tls_keys,
     user::Account,
 };
-
-/// Resource limits that must be what they were, whatever was raised for ourselves.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    memlock: (rlim_t, rlim_t),
-}
-
-impl Limits {
-    /// Notes the limits. Before anything is loaded into the kernel: on kernels before 5.11 aya lifts one.
-    ///
-    /// # Errors
-    /// Where the kernel does not tell them.
-    pub fn note() -> Result<Self> {
-        let memlock = getrlimit(Resource::RLIMIT_MEMLOCK).context("read", "the limit of locked memory")?;
-        Ok(Self { memlock })
-    }
-
-    fn apply(self) -> nix::Result<()> {
-        setrlimit(Resource::RLIMIT_MEMLOCK, self.memlock.0, self.memlock.1)
-    }
-}
 
 /// What a program is started with.
 pub struct Start<'a> {

@@ -23,6 +23,7 @@ mod space;
 mod terminal;
 mod tls;
 mod trace;
+mod victim;
 mod wait;
 mod words;
 
@@ -39,5 +40,6 @@ pub use snapshot::Snapshot;
 pub use terminal::Terminal;
 pub use tls::{Tls, TlsVersions};
 pub use trace::{Packet, Trace};
+pub use victim::Victim;
 pub use wait::{SOON, until};
 pub use words::number_before;

@@ -297,7 +297,12 @@ impl Journal {
     pub fn record(&mut self, change: Change) -> Result<()> {
         let mut line = serde_json::to_vec(&change).context("write down", "a change")?;
         line.push(b'\n');
-        self.file.write_all(&line).context("write to", format_args!("{RUN_DIR}/{}", self.id))?;
+        let before = self.file.metadata().context("look at", "a record")?.len();
+        if let Err(error) = self.file.write_all(&line) {
+            // Half a line must not stand before the next one.
+            let _ = self.file.set_len(before);
+            return Err(error).context("write to", format_args!("{RUN_DIR}/{}", self.id));
+        }
         self.changes.push(change);
         Ok(())
     }

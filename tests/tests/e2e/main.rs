@@ -9,6 +9,7 @@ use nsntrace_tests::{Lab, why_no_lab};
 mod cgroup;
 mod check;
 mod dns;
+mod faults;
 mod filter;
 mod firewall;
 mod flood;
@@ -26,6 +27,7 @@ mod publish;
 mod resolv_conf;
 mod rotation;
 mod run_folder;
+mod runner;
 mod setup_failure;
 mod signals;
 mod terminal;
@@ -62,9 +64,11 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("host_services", host_services::CASES),
     ("publish", publish::CASES),
     ("tracee", tracee::CASES),
+    ("runner", runner::CASES),
     ("signals", signals::CASES),
     ("terminal", terminal::CASES),
     ("undo", undo::CASES),
+    ("faults", faults::CASES),
     ("run_folder", run_folder::CASES),
     ("setup_failure", setup_failure::CASES),
     ("iptables", iptables::CASES),

@@ -79,6 +79,10 @@ pub struct Cli {
     #[arg(long)]
     pub host_loopback: bool,
 
+    /// Give PROGRAM an SSLKEYLOGFILE and put the keys into the pcapng, which opens its TLS
+    #[arg(long)]
+    pub tls_keys: bool,
+
     /// Trace the namespace's lo too
     #[arg(long)]
     pub loopback: bool,
@@ -90,6 +94,9 @@ pub struct Cli {
     /// Trace the cgroup of a running process, if only that and its descendants are in there
     #[arg(long, value_name = "PID")]
     pub pid: Option<u32>,
+    /// Say what this host has and lacks for a trace, and change nothing
+    #[arg(long)]
+    pub check: bool,
 
     /// Say nothing but errors and losses
     #[arg(short, long, conflicts_with = "verbose")]
@@ -100,6 +107,6 @@ pub struct Cli {
     pub verbose: u8,
 
     /// The program to trace, and its arguments
-    #[arg(value_name = "PROGRAM", required_unless_present_any = ["cgroup", "pid"], trailing_var_arg = true)]
+    #[arg(value_name = "PROGRAM", required_unless_present_any = ["cgroup", "pid", "check"], trailing_var_arg = true)]
     pub command: Vec<OsString>,
 }

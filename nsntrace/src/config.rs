@@ -44,13 +44,17 @@ pub struct Config {
     pub published: Vec<Publish>,
     /// Whether the program reaches services on the host's loopback.
     pub host_loopback: bool,
+    /// Whether the program logs its TLS keys for the trace.
+    pub tls_keys: bool,
     /// Whether the program's own loopback is traced too.
     pub loopback: bool,
+    /// Whether the host is to be looked at, and nothing to be traced.
+    pub check: bool,
     /// How much to say.
     pub words: Words,
     /// What already runs and is traced in place of a program.
     pub running: Option<Running>,
-    /// The program as it was named.
+    /// The program as it was named; empty where none is to be started.
     pub program: OsString,
     /// Its arguments.
     pub arguments: Vec<OsString>,
@@ -117,8 +121,9 @@ impl Config {
         let rotation = rotation(&cli)?;
         let running = running(&cli)?;
         let mut command = cli.command.into_iter();
-        let program = command.next().unwrap_or_default();
-        if program.is_empty() && running.is_none() {
+        let named = command.next();
+        let may_lack = cli.check || running.is_some();
+        if named.as_ref().map_or(!may_lack, |program| program.is_empty()) {
             return Err(Error::told("the name of the program to trace is empty"));
         }
         if cli.device.as_deref() == Some("lo") {
@@ -127,10 +132,16 @@ impl Config {
                  that leads to the network",
             ));
         }
+        let format = format(cli.format.as_deref(), &cli.outfile);
+        if cli.tls_keys && format == Format::Pcap {
+            return Err(Error::told(
+                "--tls-keys: a pcap has no place for keys: name the file like x.pcapng, or add --format pcapng",
+            ));
+        }
         Ok(Self {
             outfile: outfile(&cli.outfile),
             rotation,
-            format: format(cli.format.as_deref(), &cli.outfile),
+            format,
             device: cli.device,
             filter: cli.filter.filter(|expression| !expression.trim().is_empty()),
             user: cli.user,
@@ -141,14 +152,16 @@ impl Config {
             ring_bytes: ring_bytes(cli.buffer_size)?,
             published: publish::parse(&cli.publish)?,
             host_loopback: cli.host_loopback,
+            tls_keys: cli.tls_keys,
             loopback: cli.loopback,
+            check: cli.check,
             words: match (cli.quiet, cli.verbose) {
                 (true, _) => Words::Quiet,
                 (false, 0) => Words::Normal,
                 (false, _) => Words::Verbose,
             },
             running,
-            program,
+            program: named.unwrap_or_default(),
             arguments: command.collect(),
         })
     }
@@ -174,6 +187,7 @@ fn running(cli: &Cli) -> Result<Option<Running>> {
         ("--use-public-dns", cli.use_public_dns),
         ("--host-loopback", cli.host_loopback),
         ("--loopback", cli.loopback),
+        ("--tls-keys", cli.tls_keys),
     ];
     match for_a_program.iter().find(|(_, is_given)| *is_given) {
         Some((other, _)) => Err(Error::told(format!(
@@ -288,6 +302,18 @@ mod tests {
         assert_eq!(format(&["-o", "-", "--format", "pcapng", "true"]), Format::Pcapng);
         assert_eq!(format(&["-o", "x.pcapng", "--format", "pcap", "true"]), Format::Pcap);
         assert!(Cli::try_parse_from(["nsntrace", "--format", "json", "true"]).is_err());
+    }
+
+    #[test]
+    fn keys_need_a_place() {
+        assert!(config(&["--tls-keys", "-o", "x.pcapng", "true"]).expect("valid").tls_keys);
+        assert!(config(&["--tls-keys", "-o", "-", "--format", "pcapng", "true"]).is_ok());
+        for words in
+            [&["--tls-keys", "true"][..], &["--tls-keys", "-o", "x.pcapng", "--format", "pcap", "true"]]
+        {
+            let error = config(words).expect_err("a pcap");
+            assert!(error.to_string().contains("pcapng"), "{error}");
+        }
     }
 
     #[test]

@@ -13,9 +13,10 @@ use tokio::{
 
 use crate::{
     error::{Context, Result},
-    host::cgroup_leaf::{Events, Leaf},
+    host::cgroup_leaf::Events,
     signals::{Message, SignalStream, send},
     tracee::{News, news},
+    tree::Tree,
     words::{plain, say},
 };
 
@@ -32,7 +33,7 @@ const LINGER: Duration = Duration::from_secs(1);
 pub struct Life {
     program: String,
     pid: Pid,
-    leaf: Leaf,
+    tree: Tree,
     events: AsyncFd<Events>,
     signals: SignalStream,
     /// The program's exit status, once it has ended.
@@ -41,7 +42,9 @@ pub struct Life {
     stopped: bool,
     asked: Option<Instant>,
     kill_at: Option<Instant>,
+    is_killed: bool,
     tell_at: Option<Instant>,
+    looks: Looks,
 }
 
 /// What happens in a life.
@@ -54,25 +57,27 @@ pub enum Event {
 }
 
 impl Life {
-    /// Follows the tree of the program `pid`, which is in the cgroup `leaf`. Inside a runtime.
+    /// Follows the tree of the program `pid`. Inside a runtime.
     ///
     /// # Errors
     /// Where the cgroup cannot be watched.
-    pub fn new(program: String, pid: Pid, leaf: Leaf, signals: SignalStream) -> Result<Self> {
+    pub fn new(program: String, pid: Pid, tree: Tree, signals: SignalStream) -> Result<Self> {
         // SAFETY: the descriptor is the same and open as long as the events are.
-        let events = unsafe { AsyncFd::register_with_interest(leaf.events()?, Interest::PRIORITY) };
+        let events = unsafe { AsyncFd::register_with_interest(tree.events()?, Interest::PRIORITY) };
         let events = events.context("watch", "the cgroup")?;
         Ok(Self {
             program,
             pid,
-            leaf,
+            tree,
             events,
             signals,
             status: None,
             stopped: false,
             asked: None,
             kill_at: None,
+            is_killed: false,
             tell_at: None,
+            looks: Looks::begin(),
         })
     }
 
@@ -84,6 +89,7 @@ impl Life {
         loop {
             if let Some(status) = self.status
                 && !self.events.get_mut().is_populated()?
+                && self.tree.adopted().is_empty()
             {
                 return Ok(Event::Ended(status));
             }
@@ -92,12 +98,14 @@ impl Life {
                 ready = self.events.ready(Interest::PRIORITY) => ready.context("watch", "the cgroup")?.clear_ready(),
                 () = at(self.kill_at) => {
                     self.kill_at = None;
-                    self.leaf.kill();
+                    self.is_killed = true;
+                    self.kill();
                 }
                 () = at(self.tell_at) => {
                     self.tell_at = None;
                     self.tell_who_is_left();
                 }
+                () = sleep_until(self.looks.next) => self.look(),
             }
         }
     }
@@ -111,7 +119,12 @@ impl Life {
     fn take(&mut self, message: Message) -> bool {
         match message.signal {
             Signal::SIGUSR1 => return true,
-            Signal::SIGCHLD => news().for_each(|news| self.hear(news)),
+            Signal::SIGCHLD => {
+                news().for_each(|news| self.hear(news));
+                if self.is_killed {
+                    self.kill();
+                }
+            }
             Signal::SIGCONT if self.stopped => {
                 self.stopped = false;
                 send(self.pid, Signal::SIGCONT);
@@ -128,7 +141,7 @@ impl Life {
                 self.status = Some(status);
                 match self.asked {
                     // The others were not told: only the program was.
-                    Some(_) => self.leaf.signal(Signal::SIGTERM),
+                    Some(_) => self.tree.signal(Signal::SIGTERM),
                     None => self.tell_at = Some(Instant::now() + LINGER),
                 }
             }
@@ -170,18 +183,34 @@ impl Life {
                 self.asked = Some(now);
                 self.kill_at = Some(now + PATIENCE);
                 if self.status.is_some() {
-                    self.leaf.signal(signal);
+                    self.tree.signal(signal);
                 }
             }
         }
     }
 
+    fn kill(&self) {
+        self.tree.kill();
+        // It may be nowhere where its tree is looked for.
+        if self.status.is_none() {
+            send(self.pid, Signal::SIGKILL);
+        }
+    }
+
+    /// Looks whether somebody has gone where no packet is captured, and says so once.
+    fn look(&mut self) {
+        let absent = if self.looks.has_told { None } else { self.tree.absent() };
+        if let Some(pid) = absent {
+            say!(
+                "nsntrace: {} is in another network namespace: what it sends and receives there is not in the trace.",
+                name(pid)
+            );
+        }
+        self.looks.go_on(absent.is_some());
+    }
+
     fn tell_who_is_left(&self) {
-        let name = |pid: &Pid| {
-            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            format!("{} ({pid})", plain(name.trim_end()))
-        };
-        let left: Vec<_> = self.leaf.processes().iter().map(name).collect();
+        let left: Vec<_> = self.tree.processes().into_iter().map(name).collect();
         if !left.is_empty() {
             say!(
                 "nsntrace: '{}' has ended, and the trace goes on with what it started: {}; ctrl-c ends them.",
@@ -190,6 +219,34 @@ impl Life {
             );
         }
     }
+}
+
+/// Looks at the tree, at first often and then once a second: nothing tells when a process changes its namespace.
+struct Looks {
+    next: Instant,
+    pause: Duration,
+    has_told: bool,
+}
+
+impl Looks {
+    const FIRST: Duration = Duration::from_millis(50);
+    const LONGEST: Duration = Duration::from_secs(1);
+
+    fn begin() -> Self {
+        Self { next: Instant::now() + Self::FIRST, pause: Self::FIRST, has_told: false }
+    }
+
+    fn go_on(&mut self, told: bool) {
+        self.pause = (2 * self.pause).min(Self::LONGEST);
+        self.next = Instant::now() + self.pause;
+        self.has_told |= told;
+    }
+}
+
+/// What a process is called, and its number.
+fn name(pid: Pid) -> String {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    format!("{} ({pid})", plain(name.trim_end()))
 }
 
 async fn at(time: Option<Instant>) {

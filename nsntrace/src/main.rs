@@ -4,6 +4,7 @@ use std::{panic::catch_unwind, process::ExitCode};
 
 use clap::{Parser, error::ErrorKind};
 use nsntrace::{
+    check,
     cli::Cli,
     config::{Config, Words},
     error::{Error, Result},
@@ -35,6 +36,7 @@ fn run(cli: Cli) -> Result<u8> {
         Log::install();
     }
     match &config.running {
+        _ if config.check => check::report::print(&config),
         Some(running) => trace::running(&config, running).map(|()| 0),
         None => trace::program(&config),
     }

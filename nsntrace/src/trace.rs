@@ -20,9 +20,10 @@ use crate::{
     config::{Config, Words},
     error::{Context, Error, Result},
     filter::Compiled,
-    host::guardian::Guardian,
-    join::{Joined, join},
+    host::{Changes, guardian::Guardian},
+    join::{Joined, join, upkeep::Upkeep},
     life::{Event, Life},
+    limits::Limits,
     namespace::{covers::Covers, keeper::Keeper, netns::Netns, quiet},
     output::{
         encoder::Encoder,
@@ -34,7 +35,9 @@ use crate::{
     own_thread::Ongoing,
     recording::Recording,
     signals::{Signals, Stoppable, hold_reports, keep_children},
-    tracee::{self, Limits, Start},
+    tls_keys::{KeyFile, Keys},
+    tracee::{self, Start},
+    tree::Tree,
     words::{Voice, say},
 };
 
@@ -48,21 +51,21 @@ const COUNT_EVERY: Duration = Duration::from_secs(1);
 pub fn program(config: &Config) -> Result<u8> {
     keep_children()?;
     hold_reports()?;
-    let host = check::host(config)?;
+    let mut host = check::host(config)?;
+    let limits = Limits::take_over()?;
     let _guardian = Guardian::start()?;
     let files = Series::open(&config.outfile, config.rotation, Invoker::from_env())?;
-    let limits = Limits::note()?;
     let signals = Signals::take_over()?;
     set_child_subreaper(true).context("become", "the parent of orphans")?;
 
     let netns = Netns::create()?;
     let settings = settings(config, Hook::Interface, host.filter.as_ref());
     let loading = Ongoing::start(move || Loaded::load(&settings)).context("start", "a thread")?;
-    let (changes, joined) = join(config, &host, &netns, &signals)?;
+    let (mut changes, joined) = join(config, &host, &netns, &signals)?;
     let loaded = loaded(loading, &signals)?;
 
-    let status =
-        event_loop()?.block_on(record(config, &host, files, limits, signals, &netns, joined, loaded));
+    let trace = record(config, &mut host, files, limits, signals, &netns, &mut changes, joined, loaded);
+    let status = event_loop()?.block_on(trace);
     for error in changes.undo() {
         say!("nsntrace: {error}");
     }
@@ -76,11 +79,12 @@ pub fn program(config: &Config) -> Result<u8> {
 )]
 async fn record(
     config: &Config,
-    host: &Host,
+    host: &mut Host,
     files: Series,
     limits: Limits,
     signals: Signals,
     netns: &Netns,
+    changes: &mut Changes,
     joined: Joined,
     loaded: Loaded,
 ) -> Result<u8> {
@@ -93,7 +97,9 @@ async fn record(
     if let Some(signal) = signals.pending_end() {
         return Err(Error::Interrupted(signal as i32));
     }
-    let covers = Arc::new(Covers::prepare(joined.lookups.resolv_conf.as_deref())?);
+    let mut covers = Covers::prepare(joined.lookups.resolv_conf.as_deref())?;
+    let key_log = config.tls_keys.then(|| covers.add_key_log(host.account.as_ref())).transpose()?;
+    let covers = Arc::new(covers);
     let program = config.program.to_string_lossy().into_owned();
     voice.starting(&program, &joined.interface, joined.subnet.inside);
     let pid = tracee::spawn(Start {
@@ -108,13 +114,16 @@ async fn record(
         stdout_to_stderr: files.file().is_stdout(),
     })?;
     let keeper = Keeper::new(covers, pid);
-    let writer = Writer::new(files, Encoder::new(config.format, section));
+    let keys = key_log.map(|file| Keys::new(KeyFile::new(file), host.key_log.take()));
+    let writer = Writer::new(files, Encoder::new(config.format, section)).with_keys(keys);
     let drain = Drain::start(packets, writer, config.count.map(u64::from))?;
     let mut recording = Recording::new(capture, drain, config.ring_bytes, voice);
-    let mut life = Life::new(program, pid, joined.leaf.clone(), signals.stream()?)?;
+    let tree = Tree::new(joined.leaf.clone(), netns.try_clone()?);
+    let mut life = Life::new(program, pid, tree, signals.stream()?)?;
 
     let stoppable = Stoppable::begin()?;
-    let status = follow(config, &mut life, &mut recording, &keeper, log).await?;
+    let upkeep = Upkeep::new(changes, config, host, &joined);
+    let status = follow(config, &mut life, &mut recording, upkeep, &keeper, log).await?;
     drop(stoppable);
     quiet::wait(netns)?;
     tokio::select! {
@@ -129,6 +138,7 @@ async fn follow(
     config: &Config,
     life: &mut Life,
     recording: &mut Recording,
+    mut upkeep: Upkeep<'_>,
     keeper: &Keeper,
     log: Option<KernelLog>,
 ) -> Result<u8> {
@@ -151,6 +161,7 @@ async fn follow(
                 recording.stop()?;
             }
             _ = ticks.tick(), if counts => recording.count(),
+            () = upkeep.changed() => upkeep.mend(),
             () = &mut keeping => {}
             () = &mut messages => {}
         }
@@ -211,7 +222,8 @@ fn interface(netns: &Netns, name: &str, addresses: Vec<IpNet>) -> Result<Interfa
     })
 }
 
-fn settings(config: &Config, hook: Hook, filter: Option<&Compiled>) -> Settings {
+/// How the capture of a trace is to be.
+pub fn settings(config: &Config, hook: Hook, filter: Option<&Compiled>) -> Settings {
     Settings {
         hook,
         snaplen: config.snaplen,

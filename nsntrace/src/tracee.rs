@@ -15,40 +15,22 @@ use std::{
 
 use nix::{
     sched::{CloneFlags, setns},
-    sys::{
-        resource::{Resource, getrlimit, rlim_t, setrlimit},
-        signal::Signal,
-    },
+    sys::signal::Signal,
     unistd::{Pid, getppid, setgid, setgroups, setuid},
 };
 
 use crate::{
     error::{Context, Error, Result},
-    namespace::{covers::Covers, mounts, netns::Netns},
+    limits::Limits,
+    namespace::{
+        covers::{self, Covers},
+        mounts,
+        netns::Netns,
+    },
     signals::Dispositions,
+    tls_keys,
     user::Account,
 };
-
-/// Resource limits that must be what they were, whatever was raised for ourselves.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    memlock: (rlim_t, rlim_t),
-}
-
-impl Limits {
-    /// Notes the limits. Before anything is loaded into the kernel: on kernels before 5.11 aya lifts one.
-    ///
-    /// # Errors
-    /// Where the kernel does not tell them.
-    pub fn note() -> Result<Self> {
-        let memlock = getrlimit(Resource::RLIMIT_MEMLOCK).context("read", "the limit of locked memory")?;
-        Ok(Self { memlock })
-    }
-
-    fn apply(self) -> nix::Result<()> {
-        setrlimit(Resource::RLIMIT_MEMLOCK, self.memlock.0, self.memlock.1)
-    }
-}
 
 /// What a program is started with.
 pub struct Start<'a> {
@@ -116,6 +98,9 @@ pub fn spawn(start: Start<'_>) -> Result<Pid> {
             Some(value) => command.env(name, value),
             None => command.env_remove(name),
         };
+    }
+    if start.covers.has_key_log() {
+        command.env(tls_keys::VARIABLE, covers::KEY_LOG_PATH);
     }
     let netns = start.netns.as_fd().try_clone_to_owned().context("hold", "the network namespace")?;
     let mut inside = Inside {

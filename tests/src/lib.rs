@@ -21,7 +21,9 @@ mod server;
 mod snapshot;
 mod space;
 mod terminal;
+mod tls;
 mod trace;
+mod victim;
 mod wait;
 mod words;
 
@@ -36,6 +38,8 @@ pub use running::{Done, Running};
 pub use server::{Server, Web};
 pub use snapshot::Snapshot;
 pub use terminal::Terminal;
+pub use tls::{Tls, TlsVersions};
 pub use trace::{Packet, Trace};
+pub use victim::Victim;
 pub use wait::{SOON, until};
 pub use words::number_before;

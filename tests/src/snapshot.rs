@@ -43,8 +43,13 @@ impl Lab {
 
     /// Waits up to two seconds until the host is what it was, and nothing that `nsntrace` started lives.
     pub fn assert_clean(&self, before: &Snapshot) -> Result<()> {
+        self.assert_clean_within(Duration::from_secs(2), before)
+    }
+
+    /// The same with another limit, for what many runs have to undo at the same time.
+    pub fn assert_clean_within(&self, limit: Duration, before: &Snapshot) -> Result<()> {
         let mut now = before.clone();
-        let clean = until("a clean host", Duration::from_secs(2), || {
+        let clean = until("a clean host", limit, || {
             now = self.snapshot()?;
             Ok((now == *before && !self.tracer_cgroup().is_populated()?).then_some(()))
         });

@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use anyhow::{Context, Result, bail};
-use nix::pty::openpty;
+use nix::pty::{Winsize, openpty};
 
 use crate::{Job, Running, SOON, until};
 
@@ -63,6 +64,14 @@ impl Terminal {
     /// Types these keys.
     pub fn types(&mut self, keys: &str) -> Result<()> {
         self.keyboard.write_all(keys.as_bytes()).context("cannot type")
+    }
+
+    /// Gives it another size, as a window that is drawn larger does.
+    pub fn resize(&self, rows: u16, columns: u16) -> Result<()> {
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        // SAFETY: the size lives as long as the call.
+        let result = unsafe { libc::ioctl(self.keyboard.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
+        if result < 0 { Err(io::Error::last_os_error().into()) } else { Ok(()) }
     }
 
     /// Waits until `text` appears after what was waited for last, and returns all from there up to its end.

@@ -3,11 +3,18 @@
 //! Unshare and setns change one thread, so each visit is made by a thread of its own.
 
 use std::{
-    fs::File,
-    os::fd::{AsFd, BorrowedFd},
+    fs::{self, File},
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::MetadataExt,
+    },
 };
 
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::{
+    sched::{CloneFlags, setns, unshare},
+    unistd::Pid,
+};
 
 use crate::{
     error::{Context, Result},
@@ -37,6 +44,17 @@ impl Netns {
     /// Where the process has no descriptor left.
     pub fn try_clone(&self) -> Result<Self> {
         self.0.try_clone().map(Self).context("hold", "the network namespace")
+    }
+
+    /// Whether a process is in it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] where the process has ended, or is about to.
+    ///
+    /// [`ErrorKind::NotFound`]: io::ErrorKind::NotFound
+    pub fn is_of(&self, pid: Pid) -> io::Result<bool> {
+        let (own, other) = (self.0.metadata()?, fs::metadata(format!("/proc/{pid}/ns/net"))?);
+        Ok((own.dev(), own.ino()) == (other.dev(), other.ino()))
     }
 
     /// Does something in the namespace. Sockets that it makes and files of /proc/sys/net that it opens belong there.

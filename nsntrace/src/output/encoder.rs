@@ -53,6 +53,14 @@ impl Encoder {
         }
     }
 
+    /// Adds lines of a key log, which open packets that come after them. A pcap has no place for them.
+    pub(super) fn secrets(&self, out: &mut Vec<u8>, lines: &str) {
+        match &self.kind {
+            Kind::Pcap { .. } => {}
+            Kind::Pcapng(_) => Pcapng::secrets(out, lines),
+        }
+    }
+
     /// Ends a file that holds what passed between two moments.
     pub(super) fn end(&self, out: &mut Vec<u8>, from: &Moment, to: &Moment) {
         match &self.kind {

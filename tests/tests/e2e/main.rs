@@ -7,8 +7,11 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use nsntrace_tests::{Lab, why_no_lab};
 
 mod cgroup;
+mod check;
 mod dns;
+mod faults;
 mod filter;
+mod firewall;
 mod flood;
 mod forwarding6;
 mod host_services;
@@ -24,12 +27,15 @@ mod publish;
 mod resolv_conf;
 mod rotation;
 mod run_folder;
+mod runner;
 mod setup_failure;
 mod signals;
 mod terminal;
+mod tls_keys;
 mod trace;
 mod tracee;
 mod undo;
+mod upkeep;
 mod words;
 
 /// The name of a test, and what it does in a lab of its own.
@@ -58,9 +64,11 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("host_services", host_services::CASES),
     ("publish", publish::CASES),
     ("tracee", tracee::CASES),
+    ("runner", runner::CASES),
     ("signals", signals::CASES),
     ("terminal", terminal::CASES),
     ("undo", undo::CASES),
+    ("faults", faults::CASES),
     ("run_folder", run_folder::CASES),
     ("setup_failure", setup_failure::CASES),
     ("iptables", iptables::CASES),
@@ -68,7 +76,11 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("words", words::CASES),
     ("filter", filter::CASES),
     ("cgroup", cgroup::CASES),
+    ("check", check::CASES),
+    ("firewall", firewall::CASES),
+    ("upkeep", upkeep::CASES),
     ("flood", flood::CASES),
+    ("tls_keys", tls_keys::CASES),
 ];
 
 fn main() {

@@ -16,6 +16,7 @@ pub const CASES: &[Case] = cases![
     lock_is_not_a_file,
     records_are_not_files,
     records_are_garbage,
+    record_is_huge,
     records_lie,
 ];
 
@@ -118,6 +119,17 @@ fn records_are_garbage(lab: &Lab) -> Result<()> {
                 "mkdir -m 700 /run/nsntrace; {content} > {record}; chown 65534 {record}"
             ))?;
         }
+    }
+    Ok(())
+}
+
+/// A hundred megabytes are not read.
+fn record_is_huge(lab: &Lab) -> Result<()> {
+    let hostile = Hostile::new(lab)?;
+    for name in NAMES {
+        let record = format!("/run/nsntrace/{name}");
+        let make = format!("mkdir -m 700 /run/nsntrace; truncate -s 100M {record}; chmod 600 {record}");
+        hostile.withstands(&make)?.complaint()?;
     }
     Ok(())
 }

@@ -2,13 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
-use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use nsntrace_tests::{Lab, Running, SOON, nsntrace_binary, until};
+use nsntrace_tests::{Lab, Running, SOON, Victim, until};
 
 use crate::{Case, cases};
 
@@ -17,13 +14,11 @@ pub const CASES: &[Case] = cases![
     many_signals_at_the_end,
     tracer_is_killed,
     tracer_crashes,
-    tracer_is_killed_at_any_moment,
     guardian_is_killed,
     guardian_is_stopped,
     helper_outlives_the_tracer,
     other_namespaces_record_is_left_alone,
     tracer_and_guardian_are_killed,
-    tracer_and_guardian_are_killed_at_any_moment,
     dead_runs_are_mended_among_live_ones,
 ];
 
@@ -93,80 +88,21 @@ fn tracer_crashes(lab: &Lab) -> Result<()> {
     lab.assert_clean(&before)
 }
 
-/// Moments of a run, in milliseconds: half of them before the program runs, and some when it has ended.
-const MOMENTS: [u64; 20] =
-    [1, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 60, 70, 80, 100, 120, 140, 160, 180, 200];
-
-/// A run that takes about as long, so that its end is among the moments.
-fn short(lab: &Lab) -> Result<Running> {
-    lab.nsntrace(["sleep", "0.05"])?.spawn()
-}
-
-fn tracer_is_killed_at_any_moment(lab: &Lab) -> Result<()> {
-    let before = lab.snapshot()?;
-    for moment in MOMENTS {
-        let mut run = short(lab)?;
-        std::thread::sleep(Duration::from_millis(moment));
-        if run.is_alive()? {
-            run.signal(Signal::SIGKILL)?;
-        }
-        run.wait()?;
-        lab.assert_clean(&before).with_context(|| format!("killed after {moment} ms"))?;
-    }
-    Ok(())
-}
-
 /// The run does not need it.
 fn guardian_is_killed(lab: &Lab) -> Result<()> {
     let before = lab.snapshot()?;
     let run = endless(lab)?;
-    for pid in of_the_binary(lab)?.into_iter().filter(|pid| *pid != run.pid()) {
-        kill(pid, Signal::SIGKILL)?;
-    }
+    Victim::Guardian.kill(lab, &run)?;
     run.signal(Signal::SIGTERM)?;
     run.wait()?.exited(128 + Signal::SIGTERM as i32)?;
     lab.assert_clean(&before)
-}
-
-/// The processes of the binary under test: tracer and guardian. Their program is none.
-fn of_the_binary(lab: &Lab) -> Result<Vec<Pid>> {
-    let binary = nsntrace_binary()?;
-    let is_ours = |pid: &i32| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == binary);
-    Ok(lab.tracer_cgroup().processes()?.into_iter().filter(is_ours).map(Pid::from_raw).collect())
-}
-
-/// Kills them all. One that has just ended needs no signal.
-fn kill_every_nsntrace(lab: &Lab) -> Result<()> {
-    for pid in of_the_binary(lab)? {
-        match kill(pid, Signal::SIGKILL) {
-            Ok(()) | Err(Errno::ESRCH) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
-}
-
-fn tracer_and_guardian_are_killed_at_any_moment(lab: &Lab) -> Result<()> {
-    let before = lab.snapshot()?;
-    for moment in MOMENTS {
-        let run = short(lab)?;
-        std::thread::sleep(Duration::from_millis(moment));
-        kill_every_nsntrace(lab)?;
-        run.wait()?;
-        no_program_is_left(lab)?;
-        lab.nsntrace(["true"])?.run()?.exited(0)?;
-        lab.assert_clean(&before).with_context(|| format!("killed after {moment} ms"))?;
-    }
-    Ok(())
 }
 
 /// Somebody has stopped both, and only the tracer is continued.
 fn guardian_is_stopped(lab: &Lab) -> Result<()> {
     let before = lab.snapshot()?;
     let run = endless(lab)?;
-    for pid in of_the_binary(lab)?.into_iter().filter(|pid| *pid != run.pid()) {
-        kill(pid, Signal::SIGSTOP)?;
-    }
+    kill(lab.guardian_of(&run)?.context("no guardian")?, Signal::SIGSTOP)?;
     run.signal(Signal::SIGTERM)?;
     run.wait()?.exited(128 + Signal::SIGTERM as i32)?;
     lab.assert_clean(&before)
@@ -197,7 +133,7 @@ fn helper_outlives_the_tracer(lab: &Lab) -> Result<()> {
 fn other_namespaces_record_is_left_alone(lab: &Lab) -> Result<()> {
     let before = lab.snapshot()?;
     let run = endless(lab)?;
-    kill_every_nsntrace(lab)?;
+    Victim::Both.kill(lab, &run)?;
     run.wait()?;
     no_program_is_left(lab)?;
     lab.nsntrace_by(["unshare", "--net"], ["true"])?.run()?.exited(0)?;
@@ -210,7 +146,7 @@ fn tracer_and_guardian_are_killed(lab: &Lab) -> Result<()> {
     let web = lab.web()?;
     let before = lab.snapshot()?;
     let run = endless(lab)?;
-    kill_every_nsntrace(lab)?;
+    Victim::Both.kill(lab, &run)?;
     run.wait()?;
     assert_ne!(lab.snapshot()?, before, "nothing is left to be mended");
     lab.nsntrace(["curl", "-s", "-o", "page", &web.url])?.run()?.exited(0)?;
@@ -222,7 +158,7 @@ fn dead_runs_are_mended_among_live_ones(lab: &Lab) -> Result<()> {
     let web = lab.web()?;
     let before = lab.snapshot()?;
     let dead = endless(lab)?;
-    kill_every_nsntrace(lab)?;
+    Victim::Both.kill(lab, &dead)?;
     dead.wait()?;
     let program = r#"echo ready; read line; curl -s -o page "$1""#;
     let mut live = lab.nsntrace(["sh", "-c", program, "sh", &web.url])?.told().spawn()?;

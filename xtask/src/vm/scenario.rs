@@ -41,6 +41,7 @@ pub(super) fn run(guest: &Guest, nsntrace: &Path) -> Result<Verdict> {
     left.check_host()?;
     let bytes = left.check_download()?;
     let packets = left.check_packets()?;
+    left.check_clock()?;
     Ok(Verdict { bytes, packets, elapsed: result.elapsed })
 }
 
@@ -109,6 +110,25 @@ impl Left {
             bail!("the trace has {packets} packets, but nsntrace says:\n{stderr}");
         }
         Ok(packets)
+    }
+
+    /// The program got what it would have got, and its trace follows the clock forward; where that is set back, the order
+    /// of the packets counts.
+    fn check_clock(&self) -> Result<()> {
+        let (status, said) = (self.text("clock.status")?, self.text("clock.txt")?);
+        ensure!(status.trim() == "7", "while the clock is set: status {}\n{said}", status.trim());
+        let fields = ["-T", "fields", "-e", "frame.time_epoch"];
+        let times =
+            stdout(Command::new("tshark").arg("-r").arg(self.folder.join("clock.pcap")).args(fields))?;
+        let times: Vec<f64> = times.lines().map(str::parse).collect::<Result<_, _>>()?;
+        ensure!(times.is_sorted(), "a trace during which the clock is set back is not in order: {times:?}");
+        let (Some(first), Some(last)) = (times.first(), times.last()) else { bail!("no packets:\n{said}") };
+        let hours = (last - first) / 3600.0;
+        ensure!(
+            (1.0..1.1).contains(&hours),
+            "the clock was set an hour forward, the trace took {hours} hours"
+        );
+        Ok(())
     }
 
     fn tshark(&self) -> Command {

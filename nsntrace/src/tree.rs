@@ -1,0 +1,82 @@
+//! Who belongs to a program.
+
+use std::io::ErrorKind;
+
+use nix::{
+    sys::signal::Signal,
+    unistd::{Pid, getpid},
+};
+
+use crate::{
+    error::Result,
+    host::cgroup_leaf::{Events, Leaf},
+    namespace::netns::Netns,
+    signals::send,
+};
+
+/// A program's tree: those in its cgroup, and those who have gone to another cgroup and are in its network namespace
+/// still, when their parents have ended and left them to us.
+#[derive(Debug)]
+pub struct Tree {
+    leaf: Leaf,
+    netns: Netns,
+}
+
+impl Tree {
+    /// The tree in this cgroup and this namespace.
+    pub fn new(leaf: Leaf, netns: Netns) -> Self {
+        Self { leaf, netns }
+    }
+
+    /// What tells of the last one's end in the cgroup.
+    ///
+    /// # Errors
+    /// Where it cannot be opened.
+    pub fn events(&self) -> Result<Events> {
+        self.leaf.events()
+    }
+
+    /// Those in it.
+    pub fn processes(&self) -> Vec<Pid> {
+        let mut pids = self.leaf.processes();
+        pids.extend(self.adopted());
+        pids.sort_unstable();
+        pids.dedup();
+        pids
+    }
+
+    /// Those of them who are our children: the program itself, and whose parents have ended. One who is just ending is
+    /// in no namespace any more, and its children are not ours yet.
+    pub fn adopted(&self) -> Vec<Pid> {
+        let is_in_it = |pid: &Pid| match self.netns.is_of(*pid) {
+            Ok(is_in_it) => is_in_it,
+            Err(error) => error.kind() == ErrorKind::NotFound,
+        };
+        children().filter(is_in_it).collect()
+    }
+
+    /// One who is in the cgroup and in another network namespace.
+    pub fn absent(&self) -> Option<Pid> {
+        self.leaf.processes().into_iter().find(|pid| matches!(self.netns.is_of(*pid), Ok(false)))
+    }
+
+    /// Sends a signal to each of them.
+    pub fn signal(&self, signal: Signal) {
+        self.processes().into_iter().for_each(|pid| send(pid, signal));
+    }
+
+    /// Ends them at once. Who becomes ours by that, later, has to be ended then.
+    pub fn kill(&self) {
+        self.leaf.kill();
+        self.adopted().into_iter().for_each(|pid| send(pid, Signal::SIGKILL));
+    }
+}
+
+/// The children of this process. It has threads, and each has its own.
+fn children() -> impl Iterator<Item = Pid> {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", getpid())).into_iter().flatten().flatten();
+    threads.flat_map(|thread| {
+        let text = std::fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+        text.split_whitespace().filter_map(|pid| pid.parse().ok().map(Pid::from_raw)).collect::<Vec<_>>()
+    })
+}

@@ -69,7 +69,9 @@ fn for_bpf(task: &str) -> Result<Command> {
     ]);
     // Core is built from source, which stable does for who asks like this; the toolchain is pinned.
     command.env("RUSTC_BOOTSTRAP", "1");
-    command.env_remove("RUSTFLAGS").env("CARGO_ENCODED_RUSTFLAGS", flags(&linker)?);
+    // What others may have set makes other bytes.
+    command.env_remove("RUSTFLAGS").env_remove("CARGO_INCREMENTAL");
+    command.env("CARGO_ENCODED_RUSTFLAGS", flags(&linker)?);
     Ok(command)
 }
 

@@ -14,6 +14,10 @@ pub mod names {
     pub const TC_INGRESS: &str = "tc_ingress";
     /// The TC program for packets that go out by the interface.
     pub const TC_EGRESS: &str = "tc_egress";
+    /// The program for packets that come to a cgroup.
+    pub const CGROUP_INGRESS: &str = "cgroup_ingress";
+    /// The program for packets that a cgroup sends.
+    pub const CGROUP_EGRESS: &str = "cgroup_egress";
 }
 
 /// The longest snapshot of a packet in bytes, tcpdump's default.
@@ -83,7 +87,8 @@ pub struct Counters {
     pub cut: u64,
 }
 
-/// What a CPU has for itself: it alone writes here, but for `asleep`.
+/// What a CPU has for itself: it alone writes here, but for `asleep`, and but for counters of a cgroup's packets, which
+/// are raised in one step.
 #[repr(C)]
 pub struct Processor {
     /// The CPU's books.

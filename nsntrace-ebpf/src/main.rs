@@ -10,11 +10,13 @@ mod stage;
 use aya_ebpf::{
     Global,
     bindings::{BPF_F_MMAPABLE, TC_ACT_UNSPEC},
-    macros::{classifier, map},
+    macros::{cgroup_skb, classifier, map},
     maps::{Array, RingBuf},
-    programs::TcContext,
+    programs::{SkBuffContext, TcContext},
 };
 use nsntrace_ebpf::{MAX_SNAPLEN, Processor, direction};
+
+use capture::{Hook, capture};
 
 /// User space sets the size.
 #[map]
@@ -32,14 +34,29 @@ static SNAPLEN: Global<u32> = Global::new(MAX_SNAPLEN);
 
 #[classifier]
 fn tc_ingress(ctx: TcContext) -> i32 {
-    capture::capture(&ctx, direction::INBOUND);
+    capture(&ctx, Hook::Tc, direction::INBOUND);
     TC_ACT_UNSPEC
 }
 
 #[classifier]
 fn tc_egress(ctx: TcContext) -> i32 {
-    capture::capture(&ctx, direction::OUTBOUND);
+    capture(&ctx, Hook::Tc, direction::OUTBOUND);
     TC_ACT_UNSPEC
+}
+
+/// For a cgroup's packets this is the verdict that lets them pass, whatever others say of them.
+const PASS: i32 = 1;
+
+#[cgroup_skb]
+fn cgroup_ingress(ctx: SkBuffContext) -> i32 {
+    capture(&ctx, Hook::Cgroup, direction::INBOUND);
+    PASS
+}
+
+#[cgroup_skb]
+fn cgroup_egress(ctx: SkBuffContext) -> i32 {
+    capture(&ctx, Hook::Cgroup, direction::OUTBOUND);
+    PASS
 }
 
 #[panic_handler]

@@ -7,7 +7,10 @@ use core::{arch::asm, ffi::c_void};
 
 use aya_ebpf::{
     bindings::__sk_buff,
-    helpers::{bpf_ringbuf_discard, bpf_ringbuf_reserve, bpf_ringbuf_submit, bpf_skb_load_bytes},
+    helpers::{
+        bpf_ktime_get_boot_ns, bpf_ringbuf_discard, bpf_ringbuf_reserve, bpf_ringbuf_submit,
+        bpf_skb_load_bytes,
+    },
 };
 use nsntrace_ebpf::{MAX_SNAPLEN, RecordHeader};
 
@@ -45,7 +48,7 @@ fn put_in<const CLASS: u64>(skb: *const __sk_buff, header: &RecordHeader) -> boo
         if record.is_null() {
             return false;
         }
-        record.cast::<RecordHeader>().write(*header);
+        write(record, header);
         let packet = record.byte_add(RecordHeader::SIZE);
         let len = bounded(header.cap_len, MAX_SNAPLEN);
         if len > CLASS || !load(skb, packet, len) {
@@ -55,6 +58,20 @@ fn put_in<const CLASS: u64>(skb: *const __sk_buff, header: &RecordHeader) -> boo
         bpf_ringbuf_submit(record, 0);
     }
     true
+}
+
+/// Writes the header where its packet is to be, stamped only now: whoever is held up before it has its place would be
+/// stamped long before those that user space has seen meanwhile.
+///
+/// # Safety
+/// There is room for it, which the verifier checks.
+#[inline(always)]
+pub unsafe fn write(record: *mut c_void, header: &RecordHeader) {
+    // SAFETY: the caller's; and the helper has no precondition.
+    unsafe {
+        let time = bpf_ktime_get_boot_ns();
+        record.cast::<RecordHeader>().write(RecordHeader { time, ..*header });
+    }
 }
 
 /// The same number, for a verifier that does not believe that it is neither 0 nor above `most`, a power of two.

@@ -7,7 +7,7 @@ use nsntrace_ebpf::{ALIGN, Processor, RecordHeader, STAGE_BYTES, STAGED_PACKET, 
 
 use crate::{
     RING,
-    ring::{bounded, load},
+    ring::{bounded, load, write},
 };
 
 /// The longest record that is staged.
@@ -42,7 +42,7 @@ pub unsafe fn put(processor: *mut Processor, skb: *const __sk_buff, header: &Rec
             used = 0;
         }
         let record = (&raw mut (*stage).records).cast::<u8>().add(used as usize);
-        record.cast::<RecordHeader>().write(*header);
+        write(record.cast(), header);
         let packet = record.add(RecordHeader::SIZE);
         let len = bounded(header.cap_len, STAGED_PACKET);
         if !load(skb, packet.cast(), len) {

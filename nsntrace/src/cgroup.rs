@@ -1,4 +1,12 @@
-//! Where the cgroup2 tree is, and where in it we are. On a hybrid host it is beside the v1 controllers.
+//! Where the cgroup2 tree is, and where in it we and others are. On a hybrid host it is beside the v1 controllers.
+
+mod find;
+mod process;
+mod removal;
+
+pub use find::find;
+pub use process::{Tree, shares_network};
+pub use removal::Removal;
 
 use std::{
     fs,
@@ -12,13 +20,47 @@ use crate::error::{Context, Error, Result};
 /// # Errors
 /// Where no cgroup2 is mounted, or none that shows this process.
 pub fn own() -> Result<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").context("read", "/proc/self/mountinfo")?;
     let groups = fs::read_to_string("/proc/self/cgroup").context("read", "/proc/self/cgroup")?;
-    locate(&mounts, &groups).ok_or_else(|| {
-        Error::told(
-            "no cgroup2 file system shows this process: mount one with 'mount -t cgroup2 none /sys/fs/cgroup/unified'",
-        )
-    })
+    locate(&mounts()?, &groups).ok_or_else(not_mounted)
+}
+
+/// Where cgroup2 is mounted: of several mounts, which all show the same tree, that which shows most of it.
+///
+/// # Errors
+/// Where it is not.
+pub fn mount() -> Result<PathBuf> {
+    widest(&mounts()?).ok_or_else(not_mounted)
+}
+
+fn widest(mountinfo: &str) -> Option<PathBuf> {
+    let mounts = mountinfo.lines().filter_map(cgroup2_mount);
+    mounts.min_by_key(|(root, _)| root.components().count()).map(|(_, mount)| mount)
+}
+
+fn mounts() -> Result<String> {
+    fs::read_to_string("/proc/self/mountinfo").context("read", "/proc/self/mountinfo")
+}
+
+fn not_mounted() -> Error {
+    Error::told(
+        "no cgroup2 file system shows this process: mount one with 'mount -t cgroup2 none /sys/fs/cgroup/unified'",
+    )
+}
+
+/// The cgroup in this folder and those below it, parents first.
+pub fn below(path: &Path) -> Vec<PathBuf> {
+    let mut all = vec![path.to_owned()];
+    let mut next = 0;
+    while let Some(path) = all.get(next).cloned() {
+        let entries = path.read_dir().into_iter().flatten().flatten();
+        all.extend(
+            entries
+                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+                .map(|entry| entry.path()),
+        );
+        next += 1;
+    }
+    all
 }
 
 /// Joins the mount of cgroup2 and the process's path in it, which counts from the root of the hierarchy while the
@@ -69,6 +111,14 @@ mod tests {
         let part = "30 23 0:26 /docker/1 /sys/fs/cgroup rw - cgroup2 cgroup rw\n";
         assert_eq!(locate(part, "0::/docker/1/x\n").as_deref(), Some(Path::new("/sys/fs/cgroup/x")));
         assert_eq!(locate(part, "0::/elsewhere\n"), None);
+    }
+
+    #[test]
+    fn of_several_mounts_the_one_that_shows_most() {
+        let part = "25 23 0:38 /docker/1 /srv/1/cgroup rw - cgroup2 cgroup2 rw\n";
+        let mounts = format!("{part}{HYBRID}");
+        assert_eq!(widest(&mounts).as_deref(), Some(Path::new("/sys/fs/cgroup/unified")));
+        assert_eq!(widest(part).as_deref(), Some(Path::new("/srv/1/cgroup")));
     }
 
     #[test]

@@ -1,18 +1,26 @@
 //! What a trace needs of this host, looked at before anything is changed.
 
-use std::{os::fd::OwnedFd, path::PathBuf};
+mod key_log;
+pub mod report;
+
+use std::{
+    fs::{self, File},
+    os::fd::OwnedFd,
+    path::PathBuf,
+};
 
 use aya::util::KernelVersion;
-use nix::unistd::geteuid;
+use nix::unistd::{AccessFlags, eaccess, geteuid};
 use nsntrace_ebpf::linktype;
 
 use crate::{
-    cgroup,
-    config::Config,
-    error::{Error, Result},
+    cgroup::{self, Tree},
+    config::{Config, Running},
+    error::{Context, Error, Result},
     filter::{self, Compiled},
     host::{
-        nat::{self, Family},
+        iptables::{self, Installed},
+        nat::Family,
         reserve::reserve,
         route::{self, Device},
     },
@@ -23,6 +31,12 @@ use crate::{
 
 /// The first kernel with all that is used: the BPF ring buffer and the boot clock for BPF programs.
 const OLDEST_KERNEL: (u8, u8) = (5, 8);
+
+/// A setting like those that a trace writes.
+const SETTING: &str = "/proc/sys/net/ipv4/conf/default/forwarding";
+
+/// What root may lack in a container, by its number.
+const CAPABILITIES: [(&str, u32); 2] = [("CAP_NET_ADMIN", 12), ("CAP_SYS_ADMIN", 21)];
 
 /// What was found.
 #[derive(Debug)]
@@ -35,32 +49,103 @@ pub struct Host {
     pub account: Option<Account>,
     /// The cgroup that we are in.
     pub cgroup: PathBuf,
+    /// The iptables for IPv4.
+    pub iptables: Installed,
     /// What keeps the published ports for the program.
     pub ports: Vec<OwnedFd>,
+    /// With `--tls-keys`, the file in which the program would have logged its keys anyway.
+    pub key_log: Option<File>,
 }
 
-/// Checks all that a trace of this configuration needs.
+/// What was found for a trace of what already runs.
+#[derive(Debug)]
+pub struct Present {
+    /// The cgroup's folder.
+    pub cgroup: PathBuf,
+    /// Who is in there, where a process was named.
+    pub tree: Option<Tree>,
+    /// The program of `-f`.
+    pub filter: Option<Compiled>,
+}
+
+/// Checks all that a trace of this configuration needs. [`report::print`] goes on where this stops.
 ///
 /// # Errors
 /// What is missing, and how to mend it.
 pub fn host(config: &Config) -> Result<Host> {
-    if !geteuid().is_root() {
-        return Err(Error::told("a trace needs root: run it as 'sudo nsntrace …'"));
-    }
-    kernel(KernelVersion::current().ok())?;
-    let account = config.user.as_deref().map(user::look_up).transpose()?;
-    let device = config.device.as_deref().map(device).transpose()?;
+    any_trace()?;
+    let account = account(config)?;
+    let device = device(config)?;
     tracee::find(&config.program)?;
-    let cgroup = cgroup::own()?;
-    nat::check(Family::V4)?;
+    let cgroup = cgroup()?;
+    settings()?;
+    let iptables = iptables::check(Family::V4)?;
     let ports = reserve(&config.published)?;
+    let key_log = if config.tls_keys { key_log::open(account.as_ref())? } else { None };
     // The last, for it may take long.
-    let filter = config.filter.as_deref();
-    let filter = filter.map(|expression| filter::compile(expression, linktype::EN10MB)).transpose()?;
-    if filter.as_ref().is_some_and(|filter| !filter.is_optimised) {
+    let filter = filter(config, linktype::EN10MB)?;
+    say_if_not_optimised(config, filter.as_ref());
+    Ok(Host { device, filter, account, cgroup, iptables, ports, key_log })
+}
+
+/// The same for a trace of what already runs.
+///
+/// # Errors
+/// As [`host`].
+pub fn running(config: &Config, running: &Running) -> Result<Present> {
+    any_trace()?;
+    let (cgroup, tree) = find(running)?;
+    let filter = filter(config, linktype::RAW)?;
+    say_if_not_optimised(config, filter.as_ref());
+    Ok(Present { cgroup, tree, filter })
+}
+
+fn find(running: &Running) -> Result<(PathBuf, Option<Tree>)> {
+    match running {
+        Running::Cgroup(name) => Ok((cgroup::find(name)?, None)),
+        Running::Process(pid) => {
+            let tree = Tree::of(*pid)?;
+            Ok((tree.path().to_owned(), Some(tree)))
+        }
+    }
+}
+
+fn say_if_not_optimised(config: &Config, filter: Option<&Compiled>) {
+    if filter.is_some_and(|filter| !filter.is_optimised) {
         Voice::new(config.words).not_optimised();
     }
-    Ok(Host { device, filter, account, cgroup, ports })
+}
+
+fn any_trace() -> Result<()> {
+    root()?;
+    capabilities()?;
+    kernel(KernelVersion::current().ok())
+}
+
+fn root() -> Result<()> {
+    if geteuid().is_root() {
+        return Ok(());
+    }
+    Err(Error::told("a trace needs root: run it as 'sudo nsntrace …'"))
+}
+
+fn capabilities() -> Result<()> {
+    let status =
+        fs::read_to_string("/proc/thread-self/status").context("read", "/proc/thread-self/status")?;
+    match lacking(&status)[..] {
+        [] => Ok(()),
+        ref names => Err(Error::told(format!(
+            "root is without {} here: give the container what it lacks, or run nsntrace outside of it",
+            names.join(" and ")
+        ))),
+    }
+}
+
+/// Which of the capabilities are not in force. See proc_pid_status(5).
+fn lacking(status: &str) -> Vec<&'static str> {
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    CAPABILITIES.iter().filter(|(_, bit)| effective >> bit & 1 == 0).map(|(name, _)| *name).collect()
 }
 
 /// A kernel that does not tell its version may well do.
@@ -74,11 +159,39 @@ fn kernel(version: Option<KernelVersion>) -> Result<()> {
     }
 }
 
-fn device(name: &str) -> Result<Device> {
-    route::device(name).map_err(|error| match error.errno() {
+fn account(config: &Config) -> Result<Option<Account>> {
+    config.user.as_deref().map(user::look_up).transpose()
+}
+
+fn device(config: &Config) -> Result<Option<Device>> {
+    let Some(name) = &config.device else { return Ok(None) };
+    let found = route::device(name).map_err(|error| match error.errno() {
         Some(libc::ENODEV | libc::EINVAL | libc::ERANGE) => Error::told(format!("Unknown interface: {name}")),
         _ => error,
-    })
+    });
+    found.map(Some)
+}
+
+/// The cgroup that we are in, in which there can be another.
+fn cgroup() -> Result<PathBuf> {
+    let own = cgroup::own()?;
+    eaccess(&own, AccessFlags::W_OK).context("make a cgroup in", own.display())?;
+    Ok(own)
+}
+
+fn settings() -> Result<()> {
+    match eaccess(SETTING, AccessFlags::W_OK) {
+        Err(nix::Error::EROFS) => Err(Error::told(
+            "/proc/sys is read-only here, and a trace writes settings there: run the container privileged, or nsntrace \
+             outside of it",
+        )),
+        result => result.context("write to", SETTING),
+    }
+}
+
+fn filter(config: &Config, linktype: u16) -> Result<Option<Compiled>> {
+    let filter = config.filter.as_deref();
+    filter.map(|expression| filter::compile(expression, linktype)).transpose()
 }
 
 #[cfg(test)]
@@ -94,5 +207,12 @@ mod tests {
         );
         assert!(kernel(Some(KernelVersion::new(5, 8, 0))).is_ok());
         assert!(kernel(None).is_ok());
+    }
+
+    #[test]
+    fn capabilities_that_root_lacks_are_told() {
+        assert_eq!(lacking("Name:\tx\nCapEff:\t000001ffffffffff\n"), Vec::<&str>::new());
+        assert_eq!(lacking("CapEff:\t00000000a80425fb\n"), ["CAP_NET_ADMIN", "CAP_SYS_ADMIN"]);
+        assert_eq!(lacking("CapPrm:\t000001ffffffffff\nCapEff:\t0000000000001000\n"), ["CAP_SYS_ADMIN"]);
     }
 }

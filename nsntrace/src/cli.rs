@@ -4,14 +4,19 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{ArgAction, Parser};
 
+const USAGE: &str = "nsntrace [OPTIONS] PROGRAM [ARGUMENTS]...
+       nsntrace [OPTIONS] --cgroup CGROUP
+       nsntrace [OPTIONS] --pid PID";
+
 /// Trace the network of one program: all of its packets and nobody else's
 ///
 /// PROGRAM runs in a network namespace of its own, joined to the host by a veth pair and NAT, and its packets are
-/// saved as pcap or pcapng.
+/// saved as pcap or pcapng. With --cgroup or --pid, those of what already runs are, where it is.
 #[derive(Debug, Parser)]
-#[command(name = "nsntrace", version, override_usage = "nsntrace [OPTIONS] PROGRAM [ARGUMENTS]...")]
+#[command(name = "nsntrace", version, override_usage = USAGE)]
 #[command(
-    after_help = "The exit status is PROGRAM's own, 128+N if signal N ended it, and 1 if nsntrace failed."
+    after_help = "The exit status is PROGRAM's own, 128+N if signal N ended it, and 1 if nsntrace failed. With --cgroup or \
+                  --pid it is 0 at the end of the trace."
 )]
 pub struct Cli {
     /// Trace file; '-' is stdout
@@ -74,9 +79,24 @@ pub struct Cli {
     #[arg(long)]
     pub host_loopback: bool,
 
+    /// Give PROGRAM an SSLKEYLOGFILE and put the keys into the pcapng, which opens its TLS
+    #[arg(long)]
+    pub tls_keys: bool,
+
     /// Trace the namespace's lo too
     #[arg(long)]
     pub loopback: bool,
+
+    /// Trace what already runs in a cgroup, until ctrl-c: a path, one below the cgroup2 mount, or a systemd unit's name
+    #[arg(long, value_name = "CGROUP", conflicts_with = "pid")]
+    pub cgroup: Option<PathBuf>,
+
+    /// Trace the cgroup of a running process, if only that and its descendants are in there
+    #[arg(long, value_name = "PID")]
+    pub pid: Option<u32>,
+    /// Say what this host has and lacks for a trace, and change nothing
+    #[arg(long)]
+    pub check: bool,
 
     /// Say nothing but errors and losses
     #[arg(short, long, conflicts_with = "verbose")]
@@ -87,6 +107,6 @@ pub struct Cli {
     pub verbose: u8,
 
     /// The program to trace, and its arguments
-    #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true)]
+    #[arg(value_name = "PROGRAM", required_unless_present_any = ["cgroup", "pid", "check"], trailing_var_arg = true)]
     pub command: Vec<OsString>,
 }

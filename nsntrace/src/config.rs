@@ -44,14 +44,29 @@ pub struct Config {
     pub published: Vec<Publish>,
     /// Whether the program reaches services on the host's loopback.
     pub host_loopback: bool,
+    /// Whether the program logs its TLS keys for the trace.
+    pub tls_keys: bool,
     /// Whether the program's own loopback is traced too.
     pub loopback: bool,
+    /// Whether the host is to be looked at, and nothing to be traced.
+    pub check: bool,
     /// How much to say.
     pub words: Words,
-    /// The program as it was named.
+    /// What already runs and is traced in place of a program.
+    pub running: Option<Running>,
+    /// The program as it was named; empty where none is to be started.
     pub program: OsString,
     /// Its arguments.
     pub arguments: Vec<OsString>,
+}
+
+/// What already runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Running {
+    /// What is in a cgroup, as that was named.
+    Cgroup(PathBuf),
+    /// A process, by its number.
+    Process(u32),
 }
 
 /// Where a trace goes.
@@ -104,9 +119,11 @@ impl Config {
     /// Says which option is wrong and what it may be.
     pub fn new(cli: Cli) -> Result<Self> {
         let rotation = rotation(&cli)?;
+        let running = running(&cli)?;
         let mut command = cli.command.into_iter();
-        let program = command.next().unwrap_or_default();
-        if program.is_empty() {
+        let named = command.next();
+        let may_lack = cli.check || running.is_some();
+        if named.as_ref().map_or(!may_lack, |program| program.is_empty()) {
             return Err(Error::told("the name of the program to trace is empty"));
         }
         if cli.device.as_deref() == Some("lo") {
@@ -115,10 +132,16 @@ impl Config {
                  that leads to the network",
             ));
         }
+        let format = format(cli.format.as_deref(), &cli.outfile);
+        if cli.tls_keys && format == Format::Pcap {
+            return Err(Error::told(
+                "--tls-keys: a pcap has no place for keys: name the file like x.pcapng, or add --format pcapng",
+            ));
+        }
         Ok(Self {
             outfile: outfile(&cli.outfile),
             rotation,
-            format: format(cli.format.as_deref(), &cli.outfile),
+            format,
             device: cli.device,
             filter: cli.filter.filter(|expression| !expression.trim().is_empty()),
             user: cli.user,
@@ -129,15 +152,48 @@ impl Config {
             ring_bytes: ring_bytes(cli.buffer_size)?,
             published: publish::parse(&cli.publish)?,
             host_loopback: cli.host_loopback,
+            tls_keys: cli.tls_keys,
             loopback: cli.loopback,
+            check: cli.check,
             words: match (cli.quiet, cli.verbose) {
                 (true, _) => Words::Quiet,
                 (false, 0) => Words::Normal,
                 (false, _) => Words::Verbose,
             },
-            program,
+            running,
+            program: named.unwrap_or_default(),
             arguments: command.collect(),
         })
+    }
+}
+
+/// None of what is for a program goes with it.
+fn running(cli: &Cli) -> Result<Option<Running>> {
+    let (option, running) = match (&cli.cgroup, cli.pid) {
+        (Some(cgroup), _) => ("--cgroup", Running::Cgroup(cgroup.clone())),
+        (None, Some(pid)) => ("--pid", Running::Process(pid)),
+        (None, None) => return Ok(None),
+    };
+    if let Some(program) = cli.command.first() {
+        return Err(Error::told(format!(
+            "{option} traces what already runs, and '{}' would be started: give one of them",
+            program.display()
+        )));
+    }
+    let for_a_program = [
+        ("-d", cli.device.is_some()),
+        ("-u", cli.user.is_some()),
+        ("-p", !cli.publish.is_empty()),
+        ("--use-public-dns", cli.use_public_dns),
+        ("--host-loopback", cli.host_loopback),
+        ("--loopback", cli.loopback),
+        ("--tls-keys", cli.tls_keys),
+    ];
+    match for_a_program.iter().find(|(_, is_given)| *is_given) {
+        Some((other, _)) => Err(Error::told(format!(
+            "{other} is for a program in a namespace of its own, and {option} traces what already runs: leave it out"
+        ))),
+        None => Ok(Some(running)),
     }
 }
 
@@ -249,6 +305,18 @@ mod tests {
     }
 
     #[test]
+    fn keys_need_a_place() {
+        assert!(config(&["--tls-keys", "-o", "x.pcapng", "true"]).expect("valid").tls_keys);
+        assert!(config(&["--tls-keys", "-o", "-", "--format", "pcapng", "true"]).is_ok());
+        for words in
+            [&["--tls-keys", "true"][..], &["--tls-keys", "-o", "x.pcapng", "--format", "pcap", "true"]]
+        {
+            let error = config(words).expect_err("a pcap");
+            assert!(error.to_string().contains("pcapng"), "{error}");
+        }
+    }
+
+    #[test]
     fn rotation_is_as_tcpdump_has_it() {
         let rotation =
             |words: &str| -> Result<Rotation> { Ok(config(&words.split(' ').collect::<Vec<_>>())?.rotation) };
@@ -275,6 +343,24 @@ mod tests {
         assert_eq!(config(&["-B", "2097152", "true"]).expect("valid").ring_bytes, 1 << 31);
         assert!(config(&["-B", "2097153", "true"]).is_err());
         assert!(config(&["-B", "0", "true"]).is_err());
+    }
+
+    #[test]
+    fn what_already_runs_needs_no_program() {
+        let running =
+            |words: &str| config(&words.split(' ').collect::<Vec<_>>()).map(|config| config.running);
+        assert_eq!(running("true").expect("valid"), None);
+        assert_eq!(running("--cgroup a").expect("valid"), Some(Running::Cgroup("a".into())));
+        assert_eq!(running("-c 3 --pid 7").expect("valid"), Some(Running::Process(7)));
+        let options = ["-d x", "-u x", "-p 1", "--use-public-dns", "--host-loopback", "--loopback"];
+        for words in options.map(|option| format!("--cgroup a {option}")) {
+            let error = running(&words).expect_err(&words).to_string();
+            assert!(error.starts_with(&words[11..13]) && error.contains("--cgroup"), "{error}");
+        }
+        let error = running("--pid 7 true").expect_err("two things").to_string();
+        assert!(error.contains("--pid") && error.contains("'true'"), "{error}");
+        assert!(Cli::try_parse_from(["nsntrace", "--pid", "7", "--cgroup", "a"]).is_err());
+        assert!(Cli::try_parse_from(["nsntrace", "-q"]).is_err());
     }
 
     #[test]

@@ -37,7 +37,9 @@ impl Error {
     /// The errno behind the error, if there is one.
     pub fn errno(&self) -> Option<i32> {
         let Self::Failed { source, .. } = self else { return None };
-        if let Some(error) = source.downcast_ref::<io::Error>() {
+        let mut causes =
+            std::iter::successors(Some(source.as_ref() as &dyn std::error::Error), |error| error.source());
+        if let Some(error) = causes.find_map(|error| error.downcast_ref::<io::Error>()) {
             return error.raw_os_error();
         }
         match source.downcast_ref::<rtnetlink::Error>()? {

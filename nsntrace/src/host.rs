@@ -1,15 +1,21 @@
 //! What is changed in the host for a trace: each change is written down before it is made, and undone on every path.
 
+pub mod base_chains;
 pub mod cgroup_leaf;
 pub mod change;
+pub mod events;
+pub mod foreign;
 pub mod forwarding;
 pub mod forwarding6;
 pub mod guardian;
+pub mod iptables;
 pub mod journal;
+pub mod legacy;
 mod lifeline;
 pub mod link;
 pub mod localnet;
 pub mod nat;
+mod nft;
 pub mod published;
 pub mod reserve;
 pub mod resolver;
@@ -17,7 +23,10 @@ pub mod route;
 pub mod run_id;
 mod undo;
 
-use std::os::fd::AsFd;
+use std::{
+    os::fd::AsFd,
+    time::{Duration, Instant},
+};
 
 use nix::sys::signal::Signal;
 
@@ -28,6 +37,9 @@ use crate::{
 use change::Change;
 use journal::{Journal, Lock, RunDir};
 use run_id::RunId;
+
+/// How long the lock is waited for in the midst of a trace; it is held for some milliseconds.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The changes of one run. Dropped, it undoes them: on an error, a panic, or the normal way by [`Changes::undo`].
 #[derive(Debug)]
@@ -77,6 +89,24 @@ impl Changes {
             Some(same) => self.make(same, || Ok(true)),
             None => Ok(false),
         }
+    }
+
+    /// Keeps other runs out once more, for what is decided later. It is not waited for long: a program runs meanwhile.
+    ///
+    /// # Errors
+    /// Where another run holds the lock, or the run folder has been changed.
+    pub fn lock(&self) -> Result<Lock> {
+        let deadline = Instant::now() + PATIENCE;
+        let give_up = || (Instant::now() > deadline).then_some(Signal::SIGALRM);
+        self.dir.lock(give_up).map_err(|error| match error {
+            Error::Interrupted(_) => Error::told("another run holds the lock of /run/nsntrace"),
+            error => error,
+        })
+    }
+
+    /// What was recorded so far.
+    pub fn made(&self) -> &[Change] {
+        self.journal().changes()
     }
 
     /// Undoes everything. What fails is returned; its record stays for the next start.

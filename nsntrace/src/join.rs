@@ -1,6 +1,7 @@
 //! The namespace joined to the host: a link, a way out, and nothing of the host that is not undone.
 
 mod ipv6;
+pub mod upkeep;
 
 use std::os::fd::AsFd;
 
@@ -15,7 +16,9 @@ use crate::{
         Changes,
         cgroup_leaf::Leaf,
         change::Change,
-        forwarding,
+        foreign, forwarding,
+        iptables::{self, Installed},
+        legacy,
         link::{self, Names},
         localnet,
         nat::{self, Family, Rule},
@@ -45,6 +48,8 @@ pub struct Joined {
     pub leaf: Leaf,
     /// The program's name look-ups.
     pub lookups: Lookups,
+    /// Its rules in the packet filter, in the order in which they are inserted.
+    pub rules: Vec<Rule>,
 }
 
 /// How the program looks names up.
@@ -101,14 +106,16 @@ pub fn join(config: &Config, host: &Host, netns: &Netns, signals: &Signals) -> R
 
     let subnets = [Some(subnet), ipv6.map(|ipv6| ipv6.subnet)];
     let (mut lookups, relayed) = look_up(config, &resolv_conf, netns, &names, &subnet, ipv6.is_some(), id)?;
-    let ipv6 = match let_pass(&mut changes, config, &names.outer, &subnets, relayed)? {
+    let (mut rules, passed6) = let_pass(&mut changes, config, host, &names.outer, &subnets, relayed)?;
+    let ipv6 = match passed6 {
         Ok(()) => ipv6,
         Err(error) => {
             ipv6::do_without(netns, &names, &error, voice);
             if !lookups.is_changed() {
-                let (again, rules) = look_up(config, &resolv_conf, netns, &names, &subnet, false, id)?;
-                changes.make(Change::Nat { rules: rules.clone() }, || nat::insert(&rules).0)?;
+                let (again, more) = look_up(config, &resolv_conf, netns, &names, &subnet, false, id)?;
+                changes.make(Change::Nat { rules: more.clone() }, || iptables::insert(&more).0)?;
                 lookups = again;
+                rules.extend(more);
             }
             None
         }
@@ -124,7 +131,8 @@ pub fn join(config: &Config, host: &Host, netns: &Netns, signals: &Signals) -> R
         voice.no_way_out(&device.name);
     }
     let interface = ways.out.map_or("any", |device| &device.name).to_owned();
-    Ok((changes, Joined { names, subnet, ipv6: ipv6.map(|ipv6| ipv6.subnet), interface, leaf, lookups }))
+    let ipv6 = ipv6.map(|ipv6| ipv6.subnet);
+    Ok((changes, Joined { names, subnet, ipv6, interface, leaf, lookups, rules }))
 }
 
 /// By which devices packets leave and come.
@@ -170,19 +178,68 @@ fn free_subnet(survey: &Survey) -> Result<Subnet> {
 }
 
 /// Inserts the rules for the link's subnets, and those of the relay before them. Those for IPv6 may fail alone: that is
-/// the inner result.
+/// the inner result. Returns those that are there.
 fn let_pass(
     changes: &mut Changes,
     config: &Config,
+    host: &Host,
     link: &str,
     subnets: &[Option<Subnet>],
     relayed: Vec<Rule>,
-) -> Result<Result<()>> {
+) -> Result<(Vec<Rule>, Result<()>)> {
     let id = changes.id();
     let rules = subnets.iter().flatten().flat_map(|subnet| rules(config, link, subnet, id));
-    let rules: Vec<_> = rules.chain(relayed).collect();
-    let (v4, v6) = changes.make(Change::Nat { rules: rules.clone() }, || Ok(nat::insert(&rules)))?;
-    v4.map(|()| v6)
+    let mut rules: Vec<_> = rules.chain(relayed).collect();
+    let (v4, v6) = changes.make(Change::Nat { rules: rules.clone() }, || Ok(iptables::insert(&rules)))?;
+    v4?;
+    if v6.is_err() {
+        rules.retain(|rule| rule.family() == Family::V4);
+    }
+    pass_elsewhere(changes, &host.iptables, &rules, Voice::new(config.words));
+    Ok((rules, v6))
+}
+
+/// Lets the same packets pass in chains of other firewalls. Where that cannot be done, says which chain it is.
+fn pass_elsewhere(changes: &mut Changes, iptables: &Installed, rules: &[Rule], voice: Voice) {
+    let chains = match foreign::chains(iptables) {
+        Ok(chains) => chains,
+        Err(error) => return voice.detail(format_args!("{error}")),
+    };
+    for chain in chains {
+        let rules = foreign::concerned(&chain, rules);
+        if rules.is_empty() {
+            continue;
+        }
+        let passed = foreign::drops(&chain).and_then(|drops| {
+            let insert = |changes: &mut Changes| {
+                let tag = changes.id().tag();
+                let change = Change::Foreign { chain: chain.place.clone() };
+                let insert = || foreign::insert(&chain.place, &rules, &tag);
+                if changes.made().contains(&change) { insert() } else { changes.make(change, insert) }
+            };
+            if drops { insert(changes) } else { Ok(()) }
+        });
+        if let Err(error) = passed {
+            voice.held_back(&chain.place, &error);
+        }
+    }
+    if iptables.is_nftables() {
+        look_at_legacy(rules, voice);
+    }
+}
+
+/// Says where the chains of the other iptables, in which we have no rules, may hold packets back.
+fn look_at_legacy(rules: &[Rule], voice: Voice) {
+    for family in [Family::V4, Family::V6] {
+        let error = match legacy::drops(family) {
+            Ok(false) => continue,
+            Ok(true) => legacy::advice(family),
+            Err(error) => error,
+        };
+        if rules.iter().any(|rule| rule.family() == family) {
+            voice.held_back(format_args!("iptables-legacy's chain FORWARD for {family}"), &error);
+        }
+    }
 }
 
 /// The rules for one of the link's subnets. The last of a chain comes first.
@@ -250,7 +307,7 @@ fn look_up(
         netns.run(|| {
             sysctl::set(&format!("ipv4/conf/{}/route_localnet", names.inner), "1")
                 .context("set", "route_localnet")?;
-            nat::insert(&nat::in_place_of_loopback(servers[0], id)).0
+            iptables::insert(&nat::in_place_of_loopback(servers[0], id)).0
         })?;
     }
     let resolv_conf = Some(resolv_conf.with_servers(servers));

@@ -1,12 +1,14 @@
 //! Trace the network of one program: all of its packets and nobody else's.
 //!
-//! [`trace::program`] tells the story; everything else is a part of it.
+//! [`trace::program`] tells the story, and [`trace::running`] that of what runs already; everything else is a part of
+//! them.
 
 pub mod capture;
 pub mod cgroup;
 pub mod check;
 pub mod cli;
 pub mod config;
+pub mod dissect;
 pub mod error;
 pub mod filter;
 pub mod host;
@@ -23,6 +25,7 @@ pub mod recording;
 pub mod signals;
 pub mod subnet;
 mod sysctl;
+pub mod tls_keys;
 pub mod trace;
 pub mod tracee;
 pub mod tree;

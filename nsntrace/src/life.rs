@@ -112,7 +112,7 @@ impl Life {
 
     /// Waits until a signal asks for the end.
     pub async fn asked_to_end(&mut self) {
-        while !is_ending(self.signals.next().await.signal) {}
+        self.signals.asked_to_end().await;
     }
 
     /// True if the counts are wanted.
@@ -247,10 +247,6 @@ impl Looks {
 fn name(pid: Pid) -> String {
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     format!("{} ({pid})", plain(name.trim_end()))
-}
-
-fn is_ending(signal: Signal) -> bool {
-    !matches!(signal, Signal::SIGUSR1 | Signal::SIGCHLD | Signal::SIGCONT)
 }
 
 async fn at(time: Option<Instant>) {

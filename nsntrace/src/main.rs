@@ -4,6 +4,7 @@ use std::{panic::catch_unwind, process::ExitCode};
 
 use clap::{Parser, error::ErrorKind};
 use nsntrace::{
+    check,
     cli::Cli,
     config::{Config, Words},
     error::{Error, Result},
@@ -34,7 +35,11 @@ fn run(cli: Cli) -> Result<u8> {
     if config.words == Words::Verbose {
         Log::install();
     }
-    trace::program(&config)
+    match &config.running {
+        _ if config.check => check::report::print(&config),
+        Some(running) => trace::running(&config, running).map(|()| 0),
+        None => trace::program(&config),
+    }
 }
 
 /// Help and version go to stdout; a mistake is one line, like every other.

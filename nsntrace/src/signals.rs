@@ -46,6 +46,13 @@ pub struct Message {
     pub from_terminal: bool,
 }
 
+impl Message {
+    /// Whether it is a request to end.
+    pub fn asks_for_end(self) -> bool {
+        ENDINGS.contains(&self.signal)
+    }
+}
+
 impl Signals {
     /// Takes signals over from here on, in this thread and those that it starts.
     ///
@@ -82,8 +89,8 @@ impl Signals {
     /// A signal that asks for an end and has come already.
     pub fn pending_end(&self) -> Option<Signal> {
         std::iter::from_fn(|| self.read())
+            .find(|message| message.asks_for_end())
             .map(|message| message.signal)
-            .find(|signal| ENDINGS.contains(signal))
     }
 
     /// Waits until something else can be read, or for a signal that asks for an end: which, if that came first.
@@ -142,6 +149,11 @@ impl AsRawFd for Signals {
 pub struct SignalStream(AsyncFd<Signals>);
 
 impl SignalStream {
+    /// Waits until a message asks for the end.
+    pub async fn asked_to_end(&self) {
+        while !self.next().await.asks_for_end() {}
+    }
+
     /// The next message.
     pub async fn next(&self) -> Message {
         loop {

@@ -1,4 +1,8 @@
-//! The story of a trace.
+//! The story of a trace: here that of a program, and in [`running`] that of what already runs.
+
+mod running;
+
+pub use running::running;
 
 use std::{os::fd::AsFd, sync::Arc, time::Duration};
 
@@ -6,17 +10,18 @@ use ipnet::IpNet;
 use nix::{net::if_::if_nametoindex, sys::prctl::set_child_subreaper};
 use nsntrace_ebpf::linktype;
 use tokio::{
-    runtime,
+    runtime::{self, Runtime},
     time::{MissedTickBehavior, interval, sleep},
 };
 
 use crate::{
-    capture::{Direction, KernelLog, Loaded, Settings, drain::Drain},
+    capture::{Direction, Hook, KernelLog, Loaded, Settings, drain::Drain},
     check::{self, Host},
     config::{Config, Words},
     error::{Context, Error, Result},
-    host::guardian::Guardian,
-    join::{Joined, join},
+    filter::Compiled,
+    host::{Changes, guardian::Guardian},
+    join::{Joined, join, upkeep::Upkeep},
     life::{Event, Life},
     limits::Limits,
     namespace::{covers::Covers, keeper::Keeper, netns::Netns, quiet},
@@ -30,6 +35,7 @@ use crate::{
     own_thread::Ongoing,
     recording::Recording,
     signals::{Signals, Stoppable, hold_reports, keep_children},
+    tls_keys::{KeyFile, Keys},
     tracee::{self, Start},
     tree::Tree,
     words::{Voice, say},
@@ -45,7 +51,7 @@ const COUNT_EVERY: Duration = Duration::from_secs(1);
 pub fn program(config: &Config) -> Result<u8> {
     keep_children()?;
     hold_reports()?;
-    let host = check::host(config)?;
+    let mut host = check::host(config)?;
     let limits = Limits::take_over()?;
     let _guardian = Guardian::start()?;
     let files = Series::open(&config.outfile, config.rotation, Invoker::from_env())?;
@@ -53,18 +59,13 @@ pub fn program(config: &Config) -> Result<u8> {
     set_child_subreaper(true).context("become", "the parent of orphans")?;
 
     let netns = Netns::create()?;
-    let settings = settings(config, &host);
+    let settings = settings(config, Hook::Interface, host.filter.as_ref());
     let loading = Ongoing::start(move || Loaded::load(&settings)).context("start", "a thread")?;
-    let (changes, joined) = join(config, &host, &netns, &signals)?;
-    // The kernel takes long to check a large filter.
-    if let Some(signal) = signals.end_before(loading.as_fd())? {
-        return Err(Error::Interrupted(signal as i32));
-    }
-    let loaded = loading.wait()?;
+    let (mut changes, joined) = join(config, &host, &netns, &signals)?;
+    let loaded = loaded(loading, &signals)?;
 
-    let runtime =
-        runtime::Builder::new_current_thread().enable_all().build().context("start", "an event loop")?;
-    let status = runtime.block_on(record(config, &host, files, limits, signals, &netns, joined, loaded));
+    let trace = record(config, &mut host, files, limits, signals, &netns, &mut changes, joined, loaded);
+    let status = event_loop()?.block_on(trace);
     for error in changes.undo() {
         say!("nsntrace: {error}");
     }
@@ -78,11 +79,12 @@ pub fn program(config: &Config) -> Result<u8> {
 )]
 async fn record(
     config: &Config,
-    host: &Host,
+    host: &mut Host,
     files: Series,
     limits: Limits,
     signals: Signals,
     netns: &Netns,
+    changes: &mut Changes,
     joined: Joined,
     loaded: Loaded,
 ) -> Result<u8> {
@@ -95,7 +97,9 @@ async fn record(
     if let Some(signal) = signals.pending_end() {
         return Err(Error::Interrupted(signal as i32));
     }
-    let covers = Arc::new(Covers::prepare(joined.lookups.resolv_conf.as_deref())?);
+    let mut covers = Covers::prepare(joined.lookups.resolv_conf.as_deref())?;
+    let key_log = config.tls_keys.then(|| covers.add_key_log(host.account.as_ref())).transpose()?;
+    let covers = Arc::new(covers);
     let program = config.program.to_string_lossy().into_owned();
     voice.starting(&program, &joined.interface, joined.subnet.inside);
     let pid = tracee::spawn(Start {
@@ -110,14 +114,16 @@ async fn record(
         stdout_to_stderr: files.file().is_stdout(),
     })?;
     let keeper = Keeper::new(covers, pid);
-    let writer = Writer::new(files, Encoder::new(config.format, section));
+    let keys = key_log.map(|file| Keys::new(KeyFile::new(file), host.key_log.take()));
+    let writer = Writer::new(files, Encoder::new(config.format, section)).with_keys(keys);
     let drain = Drain::start(packets, writer, config.count.map(u64::from))?;
     let mut recording = Recording::new(capture, drain, config.ring_bytes, voice);
     let tree = Tree::new(joined.leaf.clone(), netns.try_clone()?);
     let mut life = Life::new(program, pid, tree, signals.stream()?)?;
 
     let stoppable = Stoppable::begin()?;
-    let status = follow(config, &mut life, &mut recording, &keeper, log).await?;
+    let upkeep = Upkeep::new(changes, config, host, &joined);
+    let status = follow(config, &mut life, &mut recording, upkeep, &keeper, log).await?;
     drop(stoppable);
     quiet::wait(netns)?;
     tokio::select! {
@@ -132,6 +138,7 @@ async fn follow(
     config: &Config,
     life: &mut Life,
     recording: &mut Recording,
+    mut upkeep: Upkeep<'_>,
     keeper: &Keeper,
     log: Option<KernelLog>,
 ) -> Result<u8> {
@@ -154,10 +161,23 @@ async fn follow(
                 recording.stop()?;
             }
             _ = ticks.tick(), if counts => recording.count(),
+            () = upkeep.changed() => upkeep.mend(),
             () = &mut keeping => {}
             () = &mut messages => {}
         }
     }
+}
+
+/// Waits for the capture, or for a signal: the kernel takes long to check a large filter.
+fn loaded(loading: Ongoing<Result<Loaded>>, signals: &Signals) -> Result<Loaded> {
+    match signals.end_before(loading.as_fd())? {
+        Some(signal) => Err(Error::Interrupted(signal as i32)),
+        None => loading.wait(),
+    }
+}
+
+fn event_loop() -> Result<Runtime> {
+    runtime::Builder::new_current_thread().enable_all().build().context("start", "an event loop")
 }
 
 async fn until(duration: Option<Duration>) {
@@ -183,7 +203,13 @@ fn section(config: &Config, netns: &Netns, joined: &Joined) -> Result<Section> {
     if config.loopback {
         interfaces.push(interface(netns, "lo", Vec::new())?);
     }
-    Ok(Section { snaplen: config.snaplen, filter: config.filter.clone(), interfaces })
+    Ok(Section {
+        snaplen: config.snaplen,
+        filter: config.filter.clone(),
+        link_type: linktype::EN10MB,
+        interfaces,
+        name_of: |_| None,
+    })
 }
 
 fn interface(netns: &Netns, name: &str, addresses: Vec<IpNet>) -> Result<Interface> {
@@ -196,11 +222,13 @@ fn interface(netns: &Netns, name: &str, addresses: Vec<IpNet>) -> Result<Interfa
     })
 }
 
-fn settings(config: &Config, host: &Host) -> Settings {
+/// How the capture of a trace is to be.
+pub fn settings(config: &Config, hook: Hook, filter: Option<&Compiled>) -> Settings {
     Settings {
+        hook,
         snaplen: config.snaplen,
         ring_bytes: config.ring_bytes,
         messages: config.words == Words::Verbose,
-        filter: host.filter.as_ref().map(|filter| filter.program.clone()),
+        filter: filter.map(|filter| filter.program.clone()),
     }
 }

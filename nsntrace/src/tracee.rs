@@ -22,8 +22,13 @@ use nix::{
 use crate::{
     error::{Context, Error, Result},
     limits::Limits,
-    namespace::{covers::Covers, mounts, netns::Netns},
+    namespace::{
+        covers::{self, Covers},
+        mounts,
+        netns::Netns,
+    },
     signals::Dispositions,
+    tls_keys,
     user::Account,
 };
 
@@ -93,6 +98,9 @@ pub fn spawn(start: Start<'_>) -> Result<Pid> {
             Some(value) => command.env(name, value),
             None => command.env_remove(name),
         };
+    }
+    if start.covers.has_key_log() {
+        command.env(tls_keys::VARIABLE, covers::KEY_LOG_PATH);
     }
     let netns = start.netns.as_fd().try_clone_to_owned().context("hold", "the network namespace")?;
     let mut inside = Inside {

@@ -21,6 +21,12 @@ pub fn plain(text: &str) -> String {
     text.chars().map(|sign| if sign.is_control() { '?' } else { sign }).collect()
 }
 
+/// The lines of another program's message as one.
+pub fn one_line(text: &str) -> String {
+    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines.join("; ")
+}
+
 /// The words of a trace, as far as they are wanted.
 #[derive(Clone, Copy, Debug)]
 pub struct Voice {
@@ -46,6 +52,23 @@ impl Voice {
         }
     }
 
+    /// That a trace of a cgroup begins.
+    pub fn starting_cgroup(self, path: &std::path::Path) {
+        if self.words > Words::Quiet {
+            say!(
+                "Starting network trace of cgroup '{}'.\nUse ctrl-c to end at any time.\n",
+                plain(&path.display().to_string())
+            );
+        }
+    }
+
+    /// That a process is traced that was not meant: it came later.
+    pub fn stranger(self, name: &str) {
+        if self.words > Words::Quiet {
+            say!("{name} has come into the cgroup: its packets are in the trace too.");
+        }
+    }
+
     /// That a setting of the host is changed for a while: `what` is forwarded, and where.
     pub fn forwarding(self, what: std::fmt::Arguments<'_>) {
         if self.words > Words::Quiet {
@@ -57,6 +80,20 @@ impl Voice {
     pub fn no_ipv6(self, reason: &Error) {
         if self.words > Words::Quiet {
             say!("There is no IPv6 in this trace: {reason}.");
+        }
+    }
+
+    /// That a chain of the packet filter may drop packets of the trace, and why that was not changed.
+    pub fn held_back(self, chain: impl std::fmt::Display, reason: &Error) {
+        if self.words > Words::Quiet {
+            say!("Packets of this trace may be held back by {}: {reason}.", plain(&chain.to_string()));
+        }
+    }
+
+    /// That somebody has removed rules, and they come back.
+    pub fn restored(self) {
+        if self.words > Words::Quiet {
+            say!("Somebody has removed rules of this trace: they are inserted again.");
         }
     }
 

@@ -134,6 +134,8 @@ fn enter(command: &mut Command, space: &Space, procs: File, dir: &Path) -> Resul
         // have inherited themselves is not passed on.
         // SAFETY: plain system calls; `dir` ends with a zero byte.
         unsafe {
+            // Below nohup it would be ignored.
+            libc::signal(libc::SIGHUP, libc::SIG_DFL);
             check(libc::chdir(dir.as_ptr()) as isize)?;
             check(libc::setsid() as isize)?;
             check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) as isize)?;

@@ -30,9 +30,9 @@ pub const HOST_ADDRESS6: &str = "2001:db8:99::1";
 pub const SERVER_ADDRESS6: &str = "2001:db8:7::7";
 
 const CGROUP_PREFIX: &str = "nsntrace-lab-";
-const TOOLS: [&str; 15] = [
-    "busybox", "capinfos", "curl", "dig", "dnsmasq", "ip", "iperf3", "iptables", "nft", "prlimit", "python3",
-    "setpriv", "ss", "tcpdump", "tshark",
+const TOOLS: [&str; 17] = [
+    "busybox", "capinfos", "curl", "dig", "dnsmasq", "ip", "iperf3", "iptables", "nft", "nghttpd", "openssl",
+    "prlimit", "python3", "setpriv", "ss", "tcpdump", "tshark",
 ];
 
 /// A fake host and a fake internet. Dropping it ends all that runs in them.
@@ -115,7 +115,13 @@ impl Lab {
              address add {SERVER_ADDRESS6}/128 dev lo nodad\n"
         );
         self.host(["ip", "-batch", "-"])?.input(host.as_bytes())?.output()?;
-        self.internet(["ip", "-batch", "-"])?.input(internet.as_bytes())?.output().map(drop)
+        self.internet(["ip", "-batch", "-"])?.input(internet.as_bytes())?.output()?;
+        // They are part of a snapshot, and come a moment after the addresses.
+        until("the kernel's own routes to the addresses", SOON, || {
+            let routes = self.host(["ip", "-6", "route", "show", "table", "local"])?.output()?;
+            let has = |address: &str| routes.contains(&format!("local {address} "));
+            Ok((has(HOST_ADDRESS6) && has("fe80::1")).then_some(()))
+        })
     }
 
     /// A cable's state follows a moment after its ends are up.
@@ -148,6 +154,20 @@ impl Lab {
     /// A command on the fake host.
     pub fn host<W: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = W>) -> Result<Job> {
         Job::new(&self.host, &self.host_cgroup, self.next_dir(), words)
+    }
+
+    /// A command on the fake host, in a cgroup of its own.
+    pub fn host_in<W: AsRef<OsStr>>(
+        &self,
+        cgroup: &Cgroup,
+        words: impl IntoIterator<Item = W>,
+    ) -> Result<Job> {
+        Job::new(&self.host, cgroup, self.next_dir(), words)
+    }
+
+    /// A cgroup for [`Lab::host_in`].
+    pub fn cgroup(&self, name: &str) -> Result<Cgroup> {
+        self.host_cgroup.child(name)
     }
 
     /// A command in the fake internet.

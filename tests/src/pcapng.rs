@@ -20,6 +20,8 @@ pub struct Pcapng {
     pub interfaces: Vec<Source>,
     /// The packets.
     pub packets: Vec<Passed>,
+    /// Logs of TLS keys, each with the number of packets before it.
+    pub secrets: Vec<(usize, String)>,
     /// Statistics, each with its interface's number.
     pub statistics: Vec<(u32, Statistics)>,
 }
@@ -94,6 +96,7 @@ impl Pcapng {
                 1 => file.interface(body),
                 5 => file.statistics(body),
                 6 => file.packet(body),
+                10 => file.secrets(body),
                 _ => bail!("a block of the unknown type {kind:#x}"),
             };
             read.with_context(|| format!("in the block of type {kind} at {at}"))?;
@@ -115,6 +118,15 @@ impl Pcapng {
             pcap.extend(&packet.bytes);
         }
         Ok(pcap)
+    }
+
+    fn secrets(&mut self, mut body: Bytes) -> Result<()> {
+        ensure!(body.u32()? == 0x544c_534b, "secrets that are no log of TLS keys");
+        let length = body.u32()? as usize;
+        let text = std::str::from_utf8(body.take(length)?)?.to_owned();
+        ensure!(body.0.len() < 4 && body.0.iter().all(|byte| *byte == 0), "more than padding behind secrets");
+        self.secrets.push((self.packets.len(), text));
+        Ok(())
     }
 
     fn section(&mut self, mut body: Bytes) -> Result<()> {

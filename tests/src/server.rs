@@ -132,7 +132,11 @@ impl Lab {
     }
 
     fn serve_at(&self, address: &str, port: u16, words: &[&str]) -> Result<Server> {
-        let process = self.internet(words)?.spawn()?;
+        self.listening(self.internet(words)?.spawn()?, address, port)
+    }
+
+    /// The server that this process is, when it listens.
+    pub(crate) fn listening(&self, process: Running, address: &str, port: u16) -> Result<Server> {
         self.wait_for_port(address, port).with_context(|| process.stderr().unwrap_or_default())?;
         Ok(Server { process })
     }

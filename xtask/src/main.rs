@@ -44,9 +44,9 @@ enum Task {
     },
     /// Measure what a trace costs, beside tcpdump and no capture at all
     Bench {
-        /// What: flood, filter
+        /// What: flood, filter, cgroup
         part: String,
-        /// How often each contestant has its turn [default: 25]
+        /// How often each contestant has its turn [default: 150]
         rounds: Option<usize>,
     },
     /// Trace a download under older kernels, Debian's own, in a virtual machine

@@ -10,7 +10,7 @@ use crate::shell::{as_root, find, root, run, stdout};
 const TO_RUN: [(&str, &str); 3] = [("cc", "gcc"), ("pcap-config", "libpcap-dev"), ("iptables", "iptables")];
 
 /// What the tests judge it with and against.
-const TO_TEST: [(&str, &str); 21] = [
+const TO_TEST: [(&str, &str); 23] = [
     ("ip", "iproute2"),
     ("nft", "nftables"),
     ("nsenter", "util-linux"),
@@ -22,6 +22,8 @@ const TO_TEST: [(&str, &str); 21] = [
     ("dig", "dnsutils"),
     ("dnsmasq", "dnsmasq-base"),
     ("iperf3", "iperf3"),
+    ("nghttpd", "nghttp2-server"),
+    ("openssl", "openssl"),
     ("nc", "netcat-openbsd"),
     ("python3", "python3"),
     ("strace", "strace"),

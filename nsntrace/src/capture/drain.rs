@@ -144,7 +144,9 @@ impl Worker {
         self.writer.begin(Moment { time, ..Moment::default() })?;
         let mut caught_up = true;
         loop {
-            let stopped = (caught_up && self.sleep()?) || self.pause()?;
+            // What waits for its secrets does so for them, not for packets.
+            let is_idle = caught_up && !self.writer.is_holding();
+            let stopped = (is_idle && self.sleep()?) || self.pause()?;
             let now = boot_now();
             self.clock.renew(now);
             let settled = now.saturating_sub(SETTLE);
@@ -202,6 +204,7 @@ impl Worker {
     fn drain(&mut self, settled: u64) -> Result<bool> {
         let Self { packets: Packets { ring, processors, .. }, batch, writer, clock, left, .. } = self;
         let rest = batch.fill(ring, processors, settled);
+        writer.take_keys();
         let mut write = |header: &RecordHeader, packet: &[u8]| {
             let time = clock.wall(header.time);
             if *left == 0 || !writer.make_room(time, || processors.counters())? {

@@ -17,7 +17,10 @@ use object::{
     write::{Object, Symbol, SymbolSection},
 };
 
-use super::{program, refusal};
+use super::{
+    hook::{self, Hook},
+    programs::{program, refusal},
+};
 use crate::{
     error::{Context, Error, Result},
     filter::{
@@ -31,9 +34,6 @@ use crate::{
         },
     },
 };
-
-/// What a TC program returns that has no say in the packet's fate.
-const TC_ACT_UNSPEC: i32 = -1;
 
 /// A place on the stack that the filter's part has done with.
 const SCRATCH: i16 = -8;
@@ -64,6 +64,7 @@ impl Filtered {
     pub(super) fn load(
         loader: &mut EbpfLoader<'_>,
         filter: &[classic::Instruction],
+        hook: Hook,
         captures: &[Captures<'_>],
         processors: BorrowedFd<'_>,
     ) -> Result<Self> {
@@ -81,14 +82,14 @@ impl Filtered {
         let mut programs = Vec::new();
         for (way, capture) in (0..).zip(captures) {
             ways.set(way, capture.fd, 0).context("lead the filter to", capture.name)?;
-            let hook = filter::Hook { outgoing: capture.outgoing, tags: true, direct: true };
-            let matches = filter::translate(filter, hook).context("translate", "the filter")?;
-            let code = decide(&matches, descriptor, way, processors.as_raw_fd());
+            let place = filter::Hook { outgoing: capture.outgoing, tags: hook.has_tags(), direct: true };
+            let matches = filter::translate(filter, place).context("translate", "the filter")?;
+            let code = decide(&matches, hook, [descriptor, processors.as_raw_fd()], way);
             programs.push((capture.name, code.context("translate", "the filter")?));
         }
-        let mut ebpf = loader.load(&object(&programs)?).context("load", "the filter")?;
+        let mut ebpf = loader.load(&object(hook, &programs)?).context("load", "the filter")?;
         for (name, code) in &programs {
-            let loaded = program(&mut ebpf, name)?.load();
+            let loaded = hook::load(program(&mut ebpf, name)?);
             loaded.map_err(|error| refused(error, filter.len(), code.len()))?;
         }
         log::debug!("the filter has {} instructions, {} as eBPF", filter.len(), programs[0].1.len());
@@ -97,7 +98,12 @@ impl Filtered {
 }
 
 /// The filter's instructions, and what follows from them.
-fn decide(matches: &[Instruction], ways: RawFd, way: u32, books: RawFd) -> Result<Vec<Instruction>, Bad> {
+fn decide(
+    matches: &[Instruction],
+    hook: Hook,
+    [ways, books]: [RawFd; 2],
+    way: u32,
+) -> Result<Vec<Instruction>, Bad> {
     let mut code = Assembler::default();
     let (no_match, end) = (code.label(), code.label());
     code.push_all(matches);
@@ -118,12 +124,17 @@ fn decide(matches: &[Instruction], ways: RawFd, way: u32, books: RawFd) -> Resul
     code.push_all(&Instruction::map(R1, books));
     code.push(Instruction::call(helper::MAP_LOOKUP_ELEM));
     code.jump(Instruction::jump_if(Bits64, test::EQ, R0, 0), end)?;
-    code.push(Instruction::load_double(R1, R0, FILTERED));
-    code.push(Instruction::calculate(Bits64, operation::ADD, R1, 1));
-    code.push(Instruction::store_double(R0, FILTERED, R1));
+    if hook.is_interrupted() {
+        code.push(Instruction::calculate(Bits64, operation::MOV, R1, 1));
+        code.push(Instruction::add_in_one_step(R0, FILTERED, R1));
+    } else {
+        code.push(Instruction::load_double(R1, R0, FILTERED));
+        code.push(Instruction::calculate(Bits64, operation::ADD, R1, 1));
+        code.push(Instruction::store_double(R0, FILTERED, R1));
+    }
 
     code.bind(end);
-    code.push(Instruction::calculate(Bits32, operation::MOV, R0, TC_ACT_UNSPEC));
+    code.push(Instruction::calculate(Bits32, operation::MOV, R0, hook.verdict()));
     code.push(Instruction::exit());
     Ok(code.finish())
 }
@@ -133,12 +144,12 @@ fn decide(matches: &[Instruction], ways: RawFd, way: u32, books: RawFd) -> Resul
 const FILTERED: i16 = (offset_of!(Processor, counters) + offset_of!(Counters, filtered)) as i16;
 
 /// An object file with these programs.
-fn object(programs: &[(&'static str, Vec<Instruction>)]) -> Result<Vec<u8>> {
+fn object(hook: Hook, programs: &[(&'static str, Vec<Instruction>)]) -> Result<Vec<u8>> {
     let endianness = if cfg!(target_endian = "big") { Endianness::Big } else { Endianness::Little };
     let mut object = Object::new(BinaryFormat::Elf, Architecture::Bpf, endianness);
     let license = object.add_section(Vec::new(), b"license".to_vec(), SectionKind::Data);
     object.append_section_data(license, b"Dual MIT/GPL\0", 1);
-    let section = object.add_section(Vec::new(), b"classifier".to_vec(), SectionKind::Text);
+    let section = object.add_section(Vec::new(), hook.section().as_bytes().to_vec(), SectionKind::Text);
     for (name, code) in programs {
         let bytes: Vec<u8> = code.iter().flat_map(|instruction| instruction.to_bytes()).collect();
         let value = object.append_section_data(section, &bytes, 8);

@@ -95,6 +95,7 @@ pub mod context {
 const LDX: u8 = 0x61;
 const STX: u8 = 0x63;
 const DOUBLE: u8 = 0x18;
+const ADD_IN_ONE_STEP: u8 = 0xdb;
 const ALU: u8 = 0x04;
 const ALU64: u8 = 0x07;
 const JMP: u8 = 0x05;
@@ -190,6 +191,11 @@ impl Instruction {
     /// Eight bytes at an address = `from`.
     pub fn store_double(to: Register, offset: i16, from: Register) -> Self {
         Self::new(STX | DOUBLE, to, from, offset, 0)
+    }
+
+    /// Adds `from` to eight bytes at an address that others may add to meanwhile.
+    pub fn add_in_one_step(to: Register, offset: i16, from: Register) -> Self {
+        Self::new(ADD_IN_ONE_STEP, to, from, offset, 0)
     }
 
     /// Puts the register's low bytes from network order into the machine's; those above become 0. Nothing for a byte.

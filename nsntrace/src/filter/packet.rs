@@ -2,7 +2,8 @@
 //!
 //! Most loads are of headers, near the start of the packet: its head. Where the head lies in one piece, it is read where
 //! it lies. Else it is copied to the stack: a packet may be shorter, or lie in pieces, or lack its [tag](super::tag). What
-//! is behind the head, or at an offset that is calculated, a helper fetches.
+//! is behind the head, or at an offset that is calculated, is read where it lies too if it is in the packet's first
+//! piece; else a helper fetches it.
 
 use super::{
     assembler::Label,
@@ -46,6 +47,8 @@ const MOST: u32 = 256;
 
 /// The kernel takes no offset above.
 const LAST_OFFSET: i32 = i32::MAX;
+/// The verifier lets nothing be read where it lies that is farther from the packet's start: 16 bits.
+const LAST_DIRECT: i32 = 0x7fff;
 
 /// The head, as one program needs it.
 #[derive(Clone, Copy, Debug)]
@@ -81,8 +84,8 @@ impl Translation<'_> {
             self.code.push(Instruction::load(Size::Word, R1, PACKET, context::VLAN_PRESENT));
             self.code.jump(Instruction::jump_if(Bits32, test::NE, R1, 0), copied)?;
         }
+        self.code.push(Instruction::load(Size::Word, DATA, PACKET, context::DATA));
         if self.head.length > 0 {
-            self.code.push(Instruction::load(Size::Word, DATA, PACKET, context::DATA));
             self.code.push(Instruction::load(Size::Word, R2, PACKET, context::DATA_END));
             self.code.push(Instruction::calculate(Bits64, operation::MOV, R1, DATA));
             self.add(R1, self.head.length);
@@ -180,8 +183,10 @@ impl Translation<'_> {
     /// A = bytes at the offset in R2, of 64 bits.
     fn load_at_r2(&mut self, size: Size) -> Result<(), Bad> {
         let done = self.code.label();
-        if self.hook.tags && self.access == Access::Copied {
-            self.load_around_tag(size, done)?;
+        match self.access {
+            Access::Direct => self.load_in_place(size, done)?,
+            Access::Copied if self.hook.tags => self.load_around_tag(size, done)?,
+            Access::Copied => {}
         }
         self.demand(Instruction::jump_if(Bits64, test::LE, R2, LAST_OFFSET))?;
         self.set(R4, size.bytes());
@@ -190,6 +195,25 @@ impl Translation<'_> {
         self.code.push(Instruction::load(size, A, FRAME, SCRATCH));
         self.in_own_order(size, A);
         self.code.bind(done);
+        Ok(())
+    }
+
+    /// A = bytes at the offset in R2, and then to `done`, if they are in the packet's first piece.
+    fn load_in_place(&mut self, size: Size, done: Label) -> Result<(), Bad> {
+        let elsewhere = self.code.label();
+        // Of X nothing shall be known by what is found here.
+        self.forget(R2);
+        self.code.jump(Instruction::jump_if(Bits64, test::GT, R2, LAST_DIRECT), elsewhere)?;
+        self.code.push(Instruction::calculate(Bits64, operation::MOV, R1, DATA));
+        self.code.push(Instruction::calculate(Bits64, operation::ADD, R1, R2));
+        self.code.push(Instruction::calculate(Bits64, operation::MOV, R3, R1));
+        self.add(R3, size.bytes());
+        self.code.push(Instruction::load(Size::Word, R4, PACKET, context::DATA_END));
+        self.code.jump(Instruction::jump_if(Bits64, test::GT, R3, R4), elsewhere)?;
+        self.code.push(Instruction::load(size, A, R1, 0));
+        self.in_own_order(size, A);
+        self.code.jump(Instruction::jump(), done)?;
+        self.code.bind(elsewhere);
         Ok(())
     }
 
@@ -225,7 +249,7 @@ impl Translation<'_> {
     pub(super) fn forget(&mut self, register: Register) {
         self.code.push(Instruction::load(Size::Word, R1, PACKET, context::LEN));
         for _ in 0..2 {
-            self.code.push(Instruction::calculate(Bits32, operation::XOR, register, R1));
+            self.code.push(Instruction::calculate(Bits64, operation::XOR, register, R1));
         }
     }
 

@@ -15,7 +15,10 @@ use nix::{
 };
 
 use super::run_id::RunId;
-use crate::error::{Context, Error, Result};
+use crate::{
+    cgroup::below,
+    error::{Context, Error, Result},
+};
 
 /// How the names of our cgroups begin; the run's name follows.
 pub const PREFIX: &str = "nsntrace-";
@@ -69,7 +72,7 @@ impl Leaf {
     /// The processes in it and below it.
     pub fn processes(&self) -> Vec<Pid> {
         let mut pids = Vec::new();
-        for path in tree(&self.path) {
+        for path in below(&self.path) {
             let text = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
             pids.extend(text.lines().filter_map(|line| line.parse().ok()).map(Pid::from_raw));
         }
@@ -150,7 +153,7 @@ pub fn remove(path: &Path) -> Result<()> {
         leaf.wait_until_empty()?;
     }
     // The program may have made cgroups of its own below.
-    for path in tree(path).iter().rev() {
+    for path in below(path).iter().rev() {
         match fs::remove_dir(path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(error).context("remove", format_args!("cgroup {}", path.display()));
@@ -159,20 +162,4 @@ pub fn remove(path: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The cgroup and those below it, parents first.
-fn tree(path: &Path) -> Vec<PathBuf> {
-    let mut all = vec![path.to_owned()];
-    let mut next = 0;
-    while let Some(path) = all.get(next).cloned() {
-        let entries = path.read_dir().into_iter().flatten().flatten();
-        all.extend(
-            entries
-                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-                .map(|entry| entry.path()),
-        );
-        next += 1;
-    }
-    all
 }

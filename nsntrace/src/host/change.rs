@@ -4,7 +4,7 @@ use std::{fs::metadata, os::unix::fs::MetadataExt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{cgroup_leaf, forwarding6::WholeHost, link, nat::Rule, route};
+use super::{base_chains::Place, cgroup_leaf, forwarding6::WholeHost, link, nat::Rule, route};
 use crate::error::{Context, Result};
 
 /// One change in the host. Whoever undoes it has only this.
@@ -42,6 +42,11 @@ pub enum Change {
     Nat {
         /// In the order in which they are inserted.
         rules: Vec<Rule>,
+    },
+    /// Rules of this run on top of a chain that belongs to somebody else. Their comments tell them from its own.
+    Foreign {
+        /// The chain.
+        chain: Place,
     },
     /// Policy rules for what comes in at `link`, in IPv4 and IPv6, and the routing table that they name.
     Routing {
@@ -92,7 +97,8 @@ impl Change {
     /// Whether it is a change that a run makes: a record is no way to have something else undone.
     fn is_ours(&self) -> bool {
         match self {
-            Self::Origin { .. } => true,
+            // Of the chain only what carries the run's name is ever taken away.
+            Self::Origin { .. } | Self::Foreign { .. } => true,
             Self::Link { name } => name.starts_with(link::OUTER),
             Self::Forwarding { device, .. } | Self::ForceForwarding { device } => is_device(device),
             Self::Forwarding6(host) => host.devices().all(|device| is_device(device)),

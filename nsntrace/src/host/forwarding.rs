@@ -1,8 +1,9 @@
 //! IPv4 forwarding, per device: the global switch is left alone, since turning it back would wipe the device's own.
 
-use std::path::Path;
-
-use super::nat::{self, Family, Rule};
+use super::{
+    iptables,
+    nat::{Family, Rule},
+};
 use crate::{
     error::{Context, Result},
     sysctl,
@@ -13,7 +14,7 @@ use crate::{
 /// # Errors
 /// Where there is no such device.
 pub fn is_on(device: &str) -> Result<bool> {
-    read(&setting(device))
+    sysctl::is_on(&setting(device))
 }
 
 /// Whether the host forwards in general, as Docker or libvirt have it.
@@ -21,7 +22,7 @@ pub fn is_on(device: &str) -> Result<bool> {
 /// # Errors
 /// Where the kernel does not say.
 pub fn is_router() -> Result<bool> {
-    read("ipv4/ip_forward")
+    sysctl::is_on("ipv4/ip_forward")
 }
 
 /// Lets what comes in at the link pass. The setting goes away with the link.
@@ -38,7 +39,7 @@ pub fn allow(link: &str) -> Result<()> {
 /// # Errors
 /// Where rule or setting cannot be had.
 pub fn switch_on(device: &str) -> Result<()> {
-    let (guarded, _) = nat::insert(&[guard(device)]);
+    let (guarded, _) = iptables::insert(&[guard(device)]);
     guarded?;
     set(device, true)
 }
@@ -50,22 +51,26 @@ pub fn switch_on(device: &str) -> Result<()> {
 /// Where rule or setting cannot be changed.
 pub fn switch_off(device: &str, on_a_router: bool) -> Result<()> {
     let is_wanted = is_router()? && !on_a_router;
-    let is_there = Path::new("/proc/sys/net").join(setting(device)).exists();
-    if is_there && !is_wanted && is_on(device)? {
+    if sysctl::is_there(&setting(device)) && !is_wanted && is_on(device)? {
         set(device, false)?;
     }
-    nat::remove(&[guard(device)])
+    iptables::remove(&[guard(device)])
+}
+
+/// Inserts the rule of [`switch_on`] again, where others may have removed it; under the lock, since it is there once.
+///
+/// # Errors
+/// What iptables says.
+pub fn guard_again(device: &str) -> Result<()> {
+    iptables::remove(&[guard(device)])?;
+    let (guarded, _) = iptables::insert(&[guard(device)]);
+    guarded
 }
 
 /// One rule for all runs: every link of ours passes, so that no run's rule stands in an older run's way.
 fn guard(device: &str) -> Rule {
     let matches = format!("-i {device} ! -o {}+", super::link::OUTER);
     Rule::new(Family::V4, "filter", "FORWARD", &matches, "guard", "DROP")
-}
-
-fn read(setting: &str) -> Result<bool> {
-    let value = sysctl::get(setting).context("read", format_args!("the setting {setting}"))?;
-    Ok(value != "0")
 }
 
 fn setting(device: &str) -> String {

@@ -6,11 +6,13 @@
 
 use std::{fs, path::Path};
 
+use nix::unistd::{AccessFlags, eaccess};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    iptables,
     link::OUTER,
-    nat::{self, Family, Rule},
+    nat::{Family, Rule},
 };
 use crate::{
     error::{Context, Result},
@@ -37,7 +39,20 @@ pub struct WholeHost {
 /// # Errors
 /// Where the kernel does not say.
 pub fn is_router() -> Result<bool> {
-    is_on(WHOLE_HOST)
+    sysctl::is_on(WHOLE_HOST)
+}
+
+/// How a host that does not forward could be made to: by the switch of a device, or by its own.
+///
+/// # Errors
+/// Where neither can be written.
+pub fn way() -> Result<&'static str> {
+    let is_writable = |setting: &str| eaccess(&Path::new("/proc/sys/net").join(setting), AccessFlags::W_OK);
+    if is_writable(&forced("default")).is_ok() {
+        return Ok("force_forwarding");
+    }
+    is_writable(WHOLE_HOST).context("write", format_args!("the setting {WHOLE_HOST}"))?;
+    Ok("all.forwarding, with accept_ra=2 where routers announce themselves")
 }
 
 /// Lets what comes in at the link pass, if the kernel has a setting for that, which goes away with the link. Returns
@@ -51,7 +66,7 @@ pub fn allow(link: &str) -> bool {
 /// # Errors
 /// Where there is no such device, or no such setting.
 pub fn is_forced(device: &str) -> Result<bool> {
-    is_on(&forced(device))
+    sysctl::is_on(&forced(device))
 }
 
 /// Switches that on for a device. A rule sees to it that nothing but what goes to traced programs is forwarded.
@@ -68,10 +83,26 @@ pub fn force(device: &str) -> Result<()> {
 /// # Errors
 /// Where rule or setting cannot be changed.
 pub fn let_be(device: &str) -> Result<()> {
-    if is_there(&forced(device)) && is_forced(device)? {
+    if sysctl::is_there(&forced(device)) && is_forced(device)? {
         set(&forced(device), "0")?;
     }
-    nat::remove(&[guard(device)])
+    iptables::remove(&[guard(device)])
+}
+
+/// Inserts the rule of [`force`] again, where others may have removed it; under the lock, since it is there once.
+///
+/// # Errors
+/// What ip6tables says.
+pub fn guard_again(device: &str) -> Result<()> {
+    insert_again(guard(device))
+}
+
+/// The same for [`WholeHost::switch_on`].
+///
+/// # Errors
+/// What ip6tables says.
+pub fn guard_whole_host_again() -> Result<()> {
+    insert_again(guard_of_whole_host())
 }
 
 impl WholeHost {
@@ -87,7 +118,7 @@ impl WholeHost {
                 continue;
             }
             // One that goes away meanwhile has nothing to be restored.
-            if is_on(&own(&name)).unwrap_or(false) {
+            if sysctl::is_on(&own(&name)).unwrap_or(false) {
                 host.forwarding.push(name);
             } else if name != "default" && sysctl::get(&accept_ra(&name)).is_ok_and(|value| value == "1") {
                 host.takes_routers.push(name);
@@ -102,7 +133,7 @@ impl WholeHost {
     /// Where rule or setting cannot be had.
     pub fn switch_on(&self) -> Result<()> {
         insert(guard_of_whole_host())?;
-        for device in self.takes_routers.iter().filter(|device| is_there(&accept_ra(device))) {
+        for device in self.takes_routers.iter().filter(|device| sysctl::is_there(&accept_ra(device))) {
             set(&accept_ra(device), "2")?;
         }
         set(WHOLE_HOST, "1")
@@ -117,14 +148,14 @@ impl WholeHost {
             set(WHOLE_HOST, "0")?;
             // Before announcements are forgotten again: it takes their routes away.
             let own = self.forwarding.iter().map(|device| own(device));
-            own.filter(|setting| is_there(setting)).try_for_each(|setting| set(&setting, "1"))?;
+            own.filter(|setting| sysctl::is_there(setting)).try_for_each(|setting| set(&setting, "1"))?;
         }
         for setting in self.takes_routers.iter().map(|device| accept_ra(device)) {
             if sysctl::get(&setting).is_ok_and(|value| value == "2") {
                 set(&setting, "1")?;
             }
         }
-        nat::remove(&[guard_of_whole_host()])
+        iptables::remove(&[guard_of_whole_host()])
     }
 
     /// The devices that it names.
@@ -159,17 +190,13 @@ fn drop_unless_ours(matches: &str) -> Rule {
 }
 
 fn insert(rule: Rule) -> Result<()> {
-    let (_, inserted) = nat::insert(&[rule]);
+    let (_, inserted) = iptables::insert(&[rule]);
     inserted
 }
 
-fn is_there(setting: &str) -> bool {
-    Path::new("/proc/sys/net").join(setting).exists()
-}
-
-fn is_on(setting: &str) -> Result<bool> {
-    let value = sysctl::get(setting).context("read", format_args!("the setting {setting}"))?;
-    Ok(value != "0")
+fn insert_again(rule: Rule) -> Result<()> {
+    iptables::remove(std::slice::from_ref(&rule))?;
+    insert(rule)
 }
 
 fn set(setting: &str, value: &str) -> Result<()> {

@@ -18,6 +18,7 @@ use std::{
 use nix::{
     fcntl::{Flock, FlockArg, OFlag},
     sys::signal::Signal,
+    unistd::{AccessFlags, eaccess},
 };
 
 use super::{
@@ -80,6 +81,28 @@ impl RunDir {
             }
             _ => {}
         }
+        Self::existing(path, owner)
+    }
+
+    /// What is in /run/nsntrace that is to be undone, in records; none where there is no such folder. Nothing is made.
+    ///
+    /// # Errors
+    /// As [`RunDir::open`] has them, and where something in the folder is no record of ours.
+    pub fn count_dead() -> Result<usize> {
+        let path = Path::new(RUN_DIR);
+        if path.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+            return eaccess("/run", AccessFlags::W_OK).map(|()| 0).context("write in", "/run");
+        }
+        let dir = Self::existing(path, 0)?;
+        if !path.join(LOCK).exists() {
+            return Ok(dir.ids()?.len());
+        }
+        // The lock keeps whoever ends just now from taking the record for one that is being undone.
+        let _lock = dir.lock(|| None)?;
+        Ok(dir.dead()?.len())
+    }
+
+    fn existing(path: &Path, owner: u32) -> Result<Self> {
         let found = path.symlink_metadata().context("look at", path.display())?;
         if !found.is_dir() || found.uid() != owner || found.mode() & 0o022 != 0 {
             return Err(Error::told(format!(

@@ -5,9 +5,9 @@ use std::{panic::resume_unwind, thread};
 use super::{
     cgroup_leaf,
     change::Change,
-    forwarding, forwarding6,
+    foreign, forwarding, forwarding6, iptables,
     journal::{Journal, Lock, RunDir},
-    link, nat, route,
+    link, route,
     run_id::RunId,
 };
 use crate::{
@@ -87,7 +87,8 @@ fn at_once(changes: &[&Change], undo: impl Fn(&Change) -> Result<()> + Sync) -> 
 fn undo_own(tag: &str, change: &Change) -> Result<()> {
     match change {
         Change::Link { name } => link::delete(name, tag),
-        Change::Nat { rules } => nat::remove(rules),
+        Change::Nat { rules } => iptables::remove(rules),
+        Change::Foreign { chain } => foreign::remove(chain, tag),
         Change::Routing { link, table } => route::remove(link, *table),
         Change::Cgroup { path } => cgroup_leaf::remove(path),
         Change::Origin { .. }

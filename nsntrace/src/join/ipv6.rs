@@ -10,8 +10,9 @@ use crate::{
         Changes,
         change::Change,
         forwarding6::{self, WholeHost},
+        iptables,
         link::Names,
-        nat::{self, Family},
+        nat::Family,
         route::{self, Device},
     },
     ipv6::{self, End},
@@ -43,7 +44,7 @@ pub fn join(
     voice: Voice,
 ) -> Result<Ipv6> {
     ipv6::check(ways.mtu)?;
-    nat::check(Family::V6)?;
+    iptables::check(Family::V6)?;
     let subnet = subnet::free_ipv6(taken, || fastrand::u128(..))
         .ok_or_else(|| Error::told("the host's routes cover all unique local addresses"))?;
     let Subnet { gateway, inside, prefix_len } = subnet;
@@ -89,7 +90,10 @@ pub fn settle(netns: &Netns, names: &Names) -> Result<()> {
 }
 
 /// Lets the host forward between the link and the inlets, if it does not. Without any nothing is to be forwarded.
-fn forward(changes: &mut Changes, link: &str, inlets: &[Device], voice: Voice) -> Result<()> {
+///
+/// # Errors
+/// Where it cannot be switched on.
+pub fn forward(changes: &mut Changes, link: &str, inlets: &[Device], voice: Voice) -> Result<()> {
     let can_force = forwarding6::allow(link);
     let host = WholeHost::now()?;
     let whole = Change::Forwarding6(host.clone());

@@ -7,7 +7,7 @@
 use std::{
     ffi::{CStr, OsStr},
     fs::{File, Permissions},
-    io::Write,
+    io::{self, Write},
     os::{
         fd::{AsFd, OwnedFd},
         unix::{ffi::OsStrExt, fs::PermissionsExt},
@@ -18,11 +18,15 @@ use std::{
 use nix::{
     errno::Errno,
     fcntl::{AtFlags, OFlag, open, openat},
-    sys::stat::{Mode, fstatat},
+    sys::stat::{FchmodatFlags, Mode, fchmodat, fstatat, mkdirat},
+    unistd::fchown,
 };
 
 use super::mount_fd;
-use crate::error::{Context, Result};
+use crate::{
+    error::{Context, Result},
+    user::Account,
+};
 
 /// A name of the host's, seen from its root, and the file that the program finds there.
 #[derive(Clone, Copy, Debug)]
@@ -43,11 +47,22 @@ const SOCKETS: [Cover; 3] = [
 
 const NO_SOCKET: &CStr = c"no-socket";
 
+/// A folder that is there during a trace, and is the host's own affair.
+const RUN: Cover = Cover { path: c"run/nsntrace", file: c"run" };
+
+/// In it, the file in which the program logs TLS keys. Below a folder that only the cover has, so that nobody creates it
+/// in the host.
+const KEY_LOG: &CStr = c"run/program/tls-keys";
+
+/// Where the program finds that file.
+pub const KEY_LOG_PATH: &str = "/run/nsntrace/program/tls-keys";
+
 /// The covers of one program, and the file system that they are on.
 #[derive(Debug)]
 pub struct Covers {
     folder: OwnedFd,
     list: Vec<Cover>,
+    has_key_log: bool,
 }
 
 impl Covers {
@@ -57,11 +72,39 @@ impl Covers {
     /// Where there can be no tmpfs.
     pub fn prepare(resolv_conf: Option<&str>) -> Result<Self> {
         let folder = mount_fd::tmpfs().context("make", "a file system for the program's view")?;
-        let covers =
-            Self { folder, list: resolv_conf.map(|_| RESOLV_CONF).into_iter().chain(SOCKETS).collect() };
+        let list = resolv_conf.map(|_| RESOLV_CONF).into_iter().chain(SOCKETS).collect();
+        let covers = Self { folder, list, has_key_log: false };
         covers.write(NO_SOCKET, "", 0o666)?;
         covers.write(RESOLV_CONF.file, resolv_conf.unwrap_or_default(), 0o644)?;
         Ok(covers)
+    }
+
+    /// Adds a file in which the program, which runs as this user, logs TLS keys: the file, open for us. Whoever else is
+    /// in the program's tree may append to it, and not read.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn add_key_log(&mut self, account: Option<&Account>) -> Result<File> {
+        let make = || {
+            for folder in [c"run", c"run/program"] {
+                mkdirat(&self.folder, folder, Mode::S_IRWXU)?;
+                fchmodat(&self.folder, folder, Mode::from_bits_retain(0o711), FchmodatFlags::FollowSymlink)?;
+            }
+            let flags = OFlag::O_CREAT | OFlag::O_RDWR | OFlag::O_CLOEXEC;
+            let file = File::from(openat(&self.folder, KEY_LOG, flags, Mode::S_IRUSR)?);
+            fchown(&file, account.map(|account| account.uid), account.map(|account| account.gid))?;
+            file.set_permissions(Permissions::from_mode(0o622))?;
+            Ok::<_, io::Error>(file)
+        };
+        let file = make().context("make", "a file for TLS keys")?;
+        self.list.push(RUN);
+        self.has_key_log = true;
+        Ok(file)
+    }
+
+    /// Whether there is such a file, at [`KEY_LOG_PATH`]. Then the program must not be without its covers.
+    pub fn has_key_log(&self) -> bool {
+        self.has_key_log
     }
 
     fn write(&self, name: &CStr, text: &str, mode: u32) -> Result<()> {
@@ -79,14 +122,14 @@ impl Covers {
     /// program's mount namespace, between fork and exec: it makes system calls only.
     ///
     /// # Errors
-    /// Where the kernel refuses the attachment. What cannot be covered stays as it is.
+    /// Where the kernel refuses the attachment, or the folder of keys. What else cannot be covered stays as it is.
     pub fn put_up(&self, place: &CStr) -> nix::Result<()> {
         let root = open(c"/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
         mount_fd::attach(self.folder.as_fd(), root.as_fd(), place)?;
         for cover in &self.list {
             let _ = self.renew(*cover, &root);
         }
-        Ok(())
+        if self.has_key_log { self.renew(RUN, &root) } else { Ok(()) }
     }
 
     /// Covers the names that are there below `root` and not covered. In its mount namespace.

@@ -20,19 +20,22 @@ const VIRTUAL_DEVICES: &CStr = c"/sys/devices/virtual/net";
 /// cgroups below it.
 ///
 /// # Errors
-/// Where the kernel refuses the namespace. A /sys that cannot be changed stays as it is.
+/// Where the kernel refuses the namespace, or the covers where the program needs them. A /sys that cannot be changed stays
+/// as it is.
 pub fn enter_own(covers: &Covers) -> nix::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS)?;
     // What is mounted in the host later appears here too, and nothing of ours there. In a chroot that is no mount point
     // it cannot be had: then nothing is mounted.
-    if mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>).is_ok() {
+    let flags = MsFlags::MS_REC | MsFlags::MS_SLAVE;
+    let mut covered = mount(None::<&str>, "/", None::<&str>, flags, None::<&str>);
+    if covered.is_ok() {
         // The list of devices hides what the covers are made of.
-        let has_covers = covers.put_up(DEVICES).is_ok();
-        if list_own_devices().is_err() && has_covers {
+        covered = covers.put_up(DEVICES);
+        if list_own_devices().is_err() && covered.is_ok() {
             let _ = umount2(DEVICES, MntFlags::MNT_DETACH);
         }
     }
-    Ok(())
+    if covers.has_key_log() { covered } else { Ok(()) }
 }
 
 /// A fresh /sys is mounted where its own list then covers it: to unmount it from elsewhere takes the kernel long.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nsntrace_ebpf::{RecordHeader, linktype};
+use nsntrace_ebpf::RecordHeader;
 
 use super::{
     frame::Frame,
@@ -26,13 +26,11 @@ enum Kind {
 }
 
 impl Encoder {
-    /// An encoder of packets from these interfaces. A pcap has the first one's link type and says nothing else of them.
+    /// An encoder of packets from these interfaces. A pcap has the section's link type and says nothing of them.
     pub fn new(format: Format, section: Section) -> Self {
         let snaplen = section.snaplen;
         let kind = match format {
-            Format::Pcap => Kind::Pcap {
-                link_type: section.interfaces.first().map_or(linktype::EN10MB, |first| first.link_type),
-            },
+            Format::Pcap => Kind::Pcap { link_type: section.link_type },
             Format::Pcapng => Kind::Pcapng(Pcapng::new(section)),
         };
         Self { snaplen, kind }
@@ -52,6 +50,14 @@ impl Encoder {
         match &mut self.kind {
             Kind::Pcap { .. } => pcap::packet(out, time, &frame),
             Kind::Pcapng(pcapng) => pcapng.packet(out, time, header, &frame),
+        }
+    }
+
+    /// Adds lines of a key log, which open packets that come after them. A pcap has no place for them.
+    pub(super) fn secrets(&self, out: &mut Vec<u8>, lines: &str) {
+        match &self.kind {
+            Kind::Pcap { .. } => {}
+            Kind::Pcapng(_) => Pcapng::secrets(out, lines),
         }
     }
 

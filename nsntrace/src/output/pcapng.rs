@@ -50,6 +50,13 @@ struct Source {
 const BEFORE: usize = 7 * size_of::<u32>();
 const BEHIND: usize = 4 * size_of::<u32>();
 
+/// The type of a block of secrets, and of secrets that are lines of a key log.
+const DECRYPTION_SECRETS_BLOCK: u32 = 10;
+const TLS_KEY_LOG: u32 = 0x544c_534b;
+
+/// Bytes of such a block around the lines.
+const AROUND_SECRETS: usize = 5 * size_of::<u32>();
+
 /// The head of the option epb_flags: its code, and its length above that.
 const FLAGS: u32 = 4 << 16 | 2;
 
@@ -89,6 +96,20 @@ impl Pcapng {
         frame.append_to(out);
         out.resize(out.len() + padded - frame.length(), 0);
         out.extend_from_slice(behind.map(u32::to_le_bytes).as_flattened());
+    }
+
+    /// Appends lines of a key log, if there are any.
+    pub(super) fn secrets(out: &mut Vec<u8>, lines: &str) {
+        if lines.is_empty() {
+            return;
+        }
+        let padded = lines.len().next_multiple_of(4);
+        let total = word(AROUND_SECRETS + padded);
+        let before = [DECRYPTION_SECRETS_BLOCK, total, TLS_KEY_LOG, word(lines.len())];
+        out.extend_from_slice(before.map(u32::to_le_bytes).as_flattened());
+        out.extend_from_slice(lines.as_bytes());
+        out.resize(out.len() + padded - lines.len(), 0);
+        out.extend_from_slice(&total.to_le_bytes());
     }
 
     /// Appends the statistics of what passed between two moments.
@@ -140,7 +161,8 @@ impl Pcapng {
         if !self.sources.get(self.latest).is_some_and(is_its) {
             self.latest = self.sources.iter().position(is_its).unwrap_or_else(|| {
                 let (index, link_type) = (header.ifindex, header.linktype);
-                let interface = Interface { index, link_type, ..Interface::default() };
+                let name = (self.section.name_of)(index);
+                let interface = Interface { index, link_type, name, ..Interface::default() };
                 append(out, self.section.description(&interface));
                 self.sources.push((&interface).into());
                 self.sources.len() - 1
@@ -193,7 +215,13 @@ mod tests {
 
     fn section() -> Section {
         let link = Interface { index: 2, link_type: linktype::EN10MB, ..Interface::default() };
-        Section { snaplen: 100, filter: None, interfaces: vec![link] }
+        Section {
+            snaplen: 100,
+            filter: None,
+            link_type: linktype::EN10MB,
+            interfaces: vec![link],
+            name_of: |_| None,
+        }
     }
 
     fn header(ifindex: u32, linktype: u16, direction: u8) -> RecordHeader {

@@ -21,8 +21,12 @@ pub struct Section {
     pub snaplen: u32,
     /// The expression that picked the packets.
     pub filter: Option<String>,
-    /// The interfaces that are known from the start, one or more.
+    /// The link type of a format that has one for all packets, see [`nsntrace_ebpf::linktype`].
+    pub link_type: u16,
+    /// The interfaces that are known from the start.
     pub interfaces: Vec<Interface>,
+    /// The name of one that comes later, by its number.
+    pub name_of: fn(u32) -> Option<String>,
 }
 
 /// An interface that packets pass.
@@ -124,7 +128,13 @@ mod tests {
             addresses: vec!["10.0.0.1/31".parse().expect("valid"), "fd00::1/127".parse().expect("valid")],
             ..Interface::default()
         };
-        let section = Section { snaplen: 100, filter: Some("tcp port 80".into()), interfaces: vec![] };
+        let section = Section {
+            snaplen: 100,
+            filter: Some("tcp port 80".into()),
+            link_type: linktype::EN10MB,
+            interfaces: vec![],
+            name_of: |_| None,
+        };
         let interface = section.description(&link);
         assert_eq!(interface.snaplen, 100);
         let mut prefix = [0; 17];

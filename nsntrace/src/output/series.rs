@@ -1,6 +1,6 @@
 //! The files of a trace, one after the other.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{
     file_names::FileNames,
@@ -17,6 +17,8 @@ pub struct Series {
     file: TraceFile,
     names: FileNames,
     invoker: Option<Invoker>,
+    /// Whether nobody else may read even a file that was there before.
+    is_secret: bool,
 }
 
 impl Series {
@@ -25,11 +27,24 @@ impl Series {
     /// # Errors
     /// Where the user may not write there, or it is no regular file and not the only one.
     pub fn open(outfile: &Outfile, rotation: Rotation, invoker: Option<Invoker>) -> Result<Self> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let names = FileNames::new(outfile.clone(), rotation, now);
+        let names = FileNames::new(outfile.clone(), rotation, now());
         let one_of_several = rotation != Rotation::default();
         let file = TraceFile::open(&names.present()?, invoker.clone(), one_of_several)?;
-        Ok(Self { file, names, invoker })
+        Ok(Self { file, names, invoker, is_secret: false })
+    }
+
+    /// Keeps each file from others, also one that was there before.
+    pub(super) fn keep_secret(&mut self) {
+        self.is_secret = true;
+    }
+
+    /// Whether the first file could be opened. Returns its name.
+    ///
+    /// # Errors
+    /// Where the user may not write there.
+    pub fn check(outfile: &Outfile, rotation: Rotation, invoker: Option<Invoker>) -> Result<Outfile> {
+        let first = FileNames::new(outfile.clone(), rotation, now()).present()?;
+        TraceFile::check(&first, invoker).map(|()| first)
     }
 
     /// The present file.
@@ -50,8 +65,11 @@ impl Series {
     /// Empties the present file for a new trace.
     ///
     /// # Errors
-    /// Where it cannot be emptied.
+    /// Where it cannot be emptied, or kept from others.
     pub(super) fn begin(&mut self) -> std::io::Result<()> {
+        if self.is_secret {
+            self.file.keep_secret()?;
+        }
         self.file.begin()
     }
 
@@ -63,4 +81,9 @@ impl Series {
         self.file = TraceFile::open(&self.names.present()?, self.invoker.clone(), true)?;
         Ok(())
     }
+}
+
+/// Since 1970.
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -2,24 +2,25 @@
 
 use std::{
     ffi::CString,
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, Permissions},
     io::{self, ErrorKind, Seek},
     os::{
         fd::AsFd,
-        unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
+        unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     },
     path::{Path, PathBuf},
 };
 
 use nix::{
     fcntl::{FcntlArg, FdFlag, OFlag, fcntl},
-    unistd::{Gid, User, getgrouplist},
+    unistd::{AccessFlags, Gid, User, eaccess, getgrouplist},
 };
 
 use crate::{
     config::Outfile,
     error::{Context, Result},
     own_thread,
+    user::Account,
 };
 
 /// A file that a trace will be written to. Until then an older trace in it stays as it is, and dropped, it takes away
@@ -36,7 +37,7 @@ pub struct TraceFile {
     invoker: Option<Invoker>,
 }
 
-/// Who called sudo.
+/// A user with whose rights files are opened, such as who called sudo.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invoker {
     uid: libc::uid_t,
@@ -52,10 +53,22 @@ impl Invoker {
         (uid != 0).then(|| Self { uid, gid, groups: groups(uid, gid).unwrap_or_default() })
     }
 
+    /// The user that the program runs as.
+    pub fn of(account: &Account) -> Self {
+        Self {
+            uid: account.uid.as_raw(),
+            gid: account.gid.as_raw(),
+            groups: account.groups.iter().map(|group| group.as_raw()).collect(),
+        }
+    }
+
     /// Does something to the file system with this user's rights and no others.
     ///
     /// In a thread that ends after it, since the raw system calls change one thread; libc's would change all.
-    fn act<T: Send>(&self, act: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    ///
+    /// # Errors
+    /// What it comes to, or that the rights cannot be taken on.
+    pub fn act<T: Send>(&self, act: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
         let run = || {
             // SAFETY: a list with its length.
             let failed =
@@ -111,6 +124,22 @@ impl TraceFile {
         Ok(Self { file, path: Some(path.clone()), fresh, before: 0, invoker })
     }
 
+    /// Whether it could be opened; nothing is made, and no reader of a pipe is waited for.
+    ///
+    /// # Errors
+    /// Where the user may not write there.
+    pub fn check(outfile: &Outfile, invoker: Option<Invoker>) -> Result<()> {
+        let Outfile::Path(path) = outfile else { return Ok(()) };
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let look = || match path.metadata() {
+            Ok(found) if found.is_dir() => Err(io::Error::from_raw_os_error(libc::EISDIR)),
+            Ok(_) => Ok(eaccess(path, AccessFlags::W_OK)?),
+            Err(_) => Ok(eaccess(folder.unwrap_or(Path::new(".")), AccessFlags::W_OK)?),
+        };
+        let looked = invoker.map_or_else(look, |invoker| invoker.act(look));
+        looked.context("write", format_args!("the trace file {}", path.display()))
+    }
+
     /// What it is called in messages.
     pub fn name(&self) -> String {
         self.path.as_ref().map_or("stdout".to_owned(), |path| path.display().to_string())
@@ -136,6 +165,19 @@ impl TraceFile {
             self.file.set_len(0)?;
         }
         Ok(())
+    }
+
+    /// Takes the right to read it from everybody but its owner.
+    ///
+    /// # Errors
+    /// Where it belongs to somebody else.
+    pub(super) fn keep_secret(&self) -> io::Result<()> {
+        let found = self.file.metadata()?;
+        if self.path.is_none() || !found.is_file() || found.mode() & 0o077 == 0 {
+            return Ok(());
+        }
+        let take = || self.file.set_permissions(Permissions::from_mode(found.mode() & 0o700));
+        self.invoker.as_ref().map_or_else(take, |invoker| invoker.act(take))
     }
 
     /// Takes away what is behind the first `length` bytes of the trace, if that can be done.

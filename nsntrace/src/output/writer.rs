@@ -11,15 +11,23 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nsntrace_ebpf::{Counters, RecordHeader};
 
 use super::{encoder::Encoder, pcapng::Moment, series::Series};
-use crate::error::{Context, Result};
+use crate::{
+    error::{Context, Result},
+    tls_keys::Keys,
+};
 
 /// What is gathered before it is written, in bytes.
 const BLOCK: usize = 256 << 10;
+
+/// What is held back at most, in bytes.
+const MOST_HELD: usize = 8 << 20;
 
 /// Writes packets to the files of a trace.
 pub struct Writer {
     files: Series,
     encoder: Encoder,
+    /// The secrets that go before the packets.
+    keys: Option<Keys>,
     /// What is not written yet, whole packets.
     block: Vec<u8>,
     /// How many.
@@ -38,12 +46,22 @@ impl Writer {
         Self {
             files,
             encoder,
+            keys: None,
             block: Vec::with_capacity(2 * BLOCK),
             waiting: 0,
             packets: 0,
             length: 0,
             began: Moment::default(),
         }
+    }
+
+    /// The same with secrets.
+    pub fn with_keys(mut self, keys: Option<Keys>) -> Self {
+        if keys.is_some() {
+            self.files.keep_secret();
+        }
+        self.keys = keys;
+        self
     }
 
     /// Begins the first file, for a capture that begins at that moment.
@@ -79,11 +97,32 @@ impl Writer {
         Ok(true)
     }
 
+    /// Takes the secrets that were logged by now, and puts them before the packets that they open. To be called before
+    /// packets that were captured by now are added.
+    pub fn take_keys(&mut self) {
+        let Some(keys) = &mut self.keys else { return };
+        let lines = keys.news();
+        let place = keys.held_from().unwrap_or(self.block.len());
+        let mut secrets = Vec::new();
+        self.encoder.secrets(&mut secrets, &lines);
+        keys.move_back(secrets.len());
+        keys.let_go();
+        self.block.splice(place..place, secrets);
+    }
+
+    /// Whether packets are held back until their secrets are there.
+    pub fn is_holding(&self) -> bool {
+        self.keys.as_ref().is_some_and(|keys| keys.held_from().is_some())
+    }
+
     /// Adds a packet that passed at `time` since the epoch.
     ///
     /// # Errors
     /// Where a block is full and the file does not take it.
     pub fn packet(&mut self, time: Duration, header: &RecordHeader, packet: &[u8]) -> Result<()> {
+        if let Some(keys) = &mut self.keys {
+            keys.see(header, packet, self.block.len());
+        }
         self.encoder.packet(&mut self.block, time, header, packet);
         self.waiting += 1;
         if self.block.len() >= BLOCK { self.flush() } else { Ok(()) }
@@ -94,6 +133,7 @@ impl Writer {
     /// # Errors
     /// Where the file does not take it.
     pub fn end(&mut self, moment: Moment) -> Result<()> {
+        self.let_all_go();
         self.encoder.end(&mut self.block, &self.began, &moment);
         self.flush()
     }
@@ -103,21 +143,44 @@ impl Writer {
         self.packets
     }
 
-    /// Writes out what was gathered. A file that does not take all of it is cut after the last whole packet.
+    /// Writes out what was gathered and is not held back. A file that does not take all of it is cut after the last whole packet.
     ///
     /// # Errors
     /// What writing came to.
     pub fn flush(&mut self) -> Result<()> {
-        let (written, result) = write_all(self.files.file().file(), &self.block);
+        if self.block.len() > MOST_HELD {
+            self.let_all_go();
+        }
+        let held_from = self.keys.as_ref().and_then(Keys::held_from).unwrap_or(self.block.len());
+        let (written, result) = write_all(self.files.file().file(), &self.block[..held_from]);
         let (packets, bytes) = match result {
-            Ok(()) => (self.waiting, written),
-            Err(_) => self.encoder.whole(&self.block[..written]),
+            Ok(()) if written == self.block.len() => (self.waiting, written),
+            _ => self.encoder.whole(&self.block[..written]),
         };
         self.packets += packets;
         self.length += bytes as u64;
-        self.waiting = 0;
-        self.block.clear();
+        if result.is_ok() {
+            self.forget(packets, written);
+        } else {
+            self.let_all_go();
+            self.forget(self.waiting, self.block.len());
+        }
         self.told(result)
+    }
+
+    /// Takes so many packets, and bytes, from the front of what was gathered.
+    fn forget(&mut self, packets: u64, bytes: usize) {
+        self.waiting -= packets;
+        self.block.drain(..bytes);
+        if let Some(keys) = &mut self.keys {
+            keys.move_to_front(bytes);
+        }
+    }
+
+    fn let_all_go(&mut self) {
+        if let Some(keys) = &mut self.keys {
+            keys.let_all_go();
+        }
     }
 
     /// Empties the present file and writes what stands before the packets.
@@ -127,6 +190,9 @@ impl Writer {
         let result = self.files.begin();
         self.told(result)?;
         self.encoder.begin(&mut self.block);
+        if let Some(keys) = &self.keys {
+            self.encoder.secrets(&mut self.block, &keys.recent());
+        }
         let (_, result) = write_all(self.files.file().file(), &self.block);
         self.told(result)?;
         self.length = self.block.len() as u64;
@@ -184,7 +250,13 @@ mod tests {
         let outfile = Outfile::Path(path.clone());
         let files = Series::open(&outfile, Rotation::default(), None).expect("opened");
         let link = Interface { index: 2, link_type: linktype::EN10MB, ..Interface::default() };
-        let section = Section { snaplen: 1000, filter: None, interfaces: vec![link] };
+        let section = Section {
+            snaplen: 1000,
+            filter: None,
+            link_type: linktype::EN10MB,
+            interfaces: vec![link],
+            name_of: |_| None,
+        };
         let mut writer = Writer::new(files, Encoder::new(format, section));
         writer.begin(Moment::default()).expect("begun");
         writer.packet(Duration::new(5, 6), header, packet).expect("taken");
@@ -224,5 +296,76 @@ mod tests {
         assert_eq!(packet.data[..], tagged);
         next().into_interface_statistics().expect("statistics");
         assert!(reader.next_block().is_none());
+    }
+
+    /// The types of blocks in this file, but for the head's.
+    fn blocks(path: &std::path::Path) -> Vec<u32> {
+        let bytes = std::fs::read(path).expect("there");
+        let word = |at: usize| u32::from_le_bytes(*bytes[at..].first_chunk().expect("a word"));
+        let mut at = 0;
+        let mut kinds = Vec::new();
+        while at < bytes.len() {
+            kinds.push(word(at));
+            at += word(at + 4) as usize;
+        }
+        kinds[2..].to_vec()
+    }
+
+    #[test]
+    fn an_answer_waits_for_its_secrets() {
+        use std::io::Write;
+
+        use crate::{
+            dissect::frames::{Flag, client_hello, tcp},
+            tls_keys::KeyFile,
+        };
+
+        const SECRETS: u32 = 10;
+        const PACKET: u32 = 6;
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x");
+        let files = Series::open(&Outfile::Path(path.clone()), Rotation::default(), None).expect("opened");
+        let link = Interface { index: 2, link_type: linktype::EN10MB, ..Interface::default() };
+        let section = Section {
+            snaplen: 1000,
+            filter: None,
+            link_type: linktype::EN10MB,
+            interfaces: vec![link],
+            name_of: |_| None,
+        };
+        let log = tempfile::NamedTempFile::new().expect("a file");
+        let mut logged = File::options().append(true).open(log.path()).expect("opened");
+        let keys = Keys::new(KeyFile::new(log.into_file()), None);
+        let mut writer = Writer::new(files, Encoder::new(Format::Pcapng, section)).with_keys(Some(keys));
+        writer.begin(Moment::default()).expect("begun");
+
+        let (client, server) = ("10.0.0.1:1000", "10.0.0.2:443");
+        let add = |writer: &mut Writer, frame: Vec<u8>| {
+            let length = u32::try_from(frame.len()).expect("short");
+            let header = RecordHeader {
+                wire_len: length,
+                cap_len: length,
+                linktype: linktype::EN10MB,
+                ifindex: 2,
+                ..RecordHeader::default()
+            };
+            writer.packet(Duration::new(5, 6), &header, &frame).expect("taken");
+        };
+        writer.take_keys();
+        add(&mut writer, tcp(client, server, Flag::Ack, 1, &client_hello([0xab; 32], "host")));
+        add(&mut writer, tcp(server, client, Flag::Ack, 1, b"answer"));
+        add(&mut writer, tcp("10.0.0.1:1001", server, Flag::Syn, 1, b""));
+        writer.flush().expect("written");
+        assert!(writer.is_holding());
+        assert_eq!((blocks(&path), writer.packets()), (vec![PACKET], 1));
+
+        writeln!(logged, "CLIENT_RANDOM {} {}", "ab".repeat(32), "cd".repeat(48)).expect("logged");
+        writer.take_keys();
+        add(&mut writer, tcp(client, server, Flag::Ack, 1, b"more"));
+        writer.flush().expect("written");
+        assert!(!writer.is_holding());
+        assert_eq!((blocks(&path), writer.packets()), (vec![PACKET, SECRETS, PACKET, PACKET, PACKET], 4));
+        writer.end(Moment::default()).expect("ended");
+        assert_eq!(writer.packets(), 4);
     }
 }

@@ -2,9 +2,11 @@
 
 use std::{
     ffi::{CStr, c_long},
+    fs::File,
     io,
     mem::size_of_val,
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    path::Path,
 };
 
 use anyhow::{Result, anyhow, bail};
@@ -42,7 +44,12 @@ pub struct Loaded {
 }
 
 const PROG_LOAD: c_long = 5;
+const PROG_ATTACH: c_long = 8;
 const PROG_TEST_RUN: c_long = 10;
+const PROG_QUERY: c_long = 16;
+
+/// Programs beside this one are welcome.
+const ALLOW_MULTI: u32 = 2;
 
 /// Lengths of the frames that TEST_RUN takes on every kernel, whatever is in them.
 pub const TEST_RUN_TAKES: std::ops::RangeInclusive<usize> = 54..=3500;
@@ -81,6 +88,48 @@ struct RunAttributes {
     context_out_length: u32,
     context: u64,
     context_out: u64,
+}
+
+/// The kernel's attributes for PROG_ATTACH.
+#[repr(C)]
+#[derive(Default)]
+struct AttachAttributes {
+    target: u32,
+    program: u32,
+    kind: u32,
+    flags: u32,
+}
+
+/// The kernel's attributes for PROG_QUERY.
+#[repr(C)]
+#[derive(Default)]
+struct QueryAttributes {
+    target: u32,
+    kind: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    programs: u64,
+    count: u32,
+    padding: u32,
+}
+
+/// The programs that are attached to a cgroup itself, by their numbers: for what comes in, and for what goes out.
+pub fn attached(cgroup: &Path) -> Result<[Vec<u32>; 2]> {
+    let cgroup = File::open(cgroup)?;
+    let query = |kind| -> Result<Vec<u32>> {
+        let mut programs = vec![0; 64];
+        let mut attributes = QueryAttributes {
+            target: cgroup.as_raw_fd().cast_unsigned(),
+            kind,
+            programs: programs.as_mut_ptr() as u64,
+            count: 64,
+            ..QueryAttributes::default()
+        };
+        bpf(PROG_QUERY, &mut attributes)?;
+        programs.truncate(attributes.count as usize);
+        Ok(programs)
+    };
+    Ok([query(0)?, query(1)?])
 }
 
 impl Program {
@@ -186,6 +235,22 @@ impl Loaded {
             Some((sender, receiver)) => pass(sender, receiver, frame),
             None => self.test_run(frame, 1).map(|(result, _)| result != 0),
         }
+    }
+
+    /// Attaches it to a cgroup, for what comes in and for what goes out, beside others or where it is to be alone. It
+    /// stays there as long as the cgroup.
+    pub fn attach(&self, cgroup: &Path, beside_others: bool) -> Result<()> {
+        let cgroup = File::open(cgroup)?;
+        for kind in [0, 1] {
+            let mut attributes = AttachAttributes {
+                target: cgroup.as_raw_fd().cast_unsigned(),
+                program: self.fd.as_raw_fd().cast_unsigned(),
+                kind,
+                flags: if beside_others { ALLOW_MULTI } else { 0 },
+            };
+            bpf(PROG_ATTACH, &mut attributes)?;
+        }
+        Ok(())
     }
 
     /// Its result for a frame, and how many nanoseconds it takes on the average of so many runs.

@@ -25,7 +25,7 @@ pub const CASES: &[Case] = cases![
 ];
 
 const EN10MB: u16 = 1;
-const RAW: u16 = 101;
+pub const RAW: u16 = 101;
 
 /// The number of lo, on which frames are tried.
 const LO: u32 = 1;
@@ -251,7 +251,7 @@ fn exchange(lab: &Lab, file: &str, options: &[&str]) -> Result<Trace> {
 }
 
 /// The bytes of the frames that tcpdump picks.
-fn frames_of(trace: &Trace, expression: &str) -> Result<Vec<String>> {
+pub fn frames_of(trace: &Trace, expression: &str) -> Result<Vec<String>> {
     let mut tcpdump = Command::new("tcpdump");
     let output = tcpdump.args(["-n", "-t", "-xx", "-q", "-r"]).arg(trace.path()).arg(expression).output()?;
     ensure!(output.status.success(), "tcpdump: {}", String::from_utf8_lossy(&output.stderr));

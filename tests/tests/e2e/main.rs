@@ -6,9 +6,12 @@ use anyhow::Result;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use nsntrace_tests::{Lab, why_no_lab};
 
+mod cgroup;
+mod check;
 mod dns;
 mod faults;
 mod filter;
+mod firewall;
 mod flood;
 mod forwarding6;
 mod host_services;
@@ -28,9 +31,11 @@ mod runner;
 mod setup_failure;
 mod signals;
 mod terminal;
+mod tls_keys;
 mod trace;
 mod tracee;
 mod undo;
+mod upkeep;
 mod words;
 
 /// The name of a test, and what it does in a lab of its own.
@@ -70,7 +75,12 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("parallel", parallel::CASES),
     ("words", words::CASES),
     ("filter", filter::CASES),
+    ("cgroup", cgroup::CASES),
+    ("check", check::CASES),
+    ("firewall", firewall::CASES),
+    ("upkeep", upkeep::CASES),
     ("flood", flood::CASES),
+    ("tls_keys", tls_keys::CASES),
 ];
 
 fn main() {

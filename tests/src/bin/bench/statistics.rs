@@ -36,6 +36,17 @@ pub fn estimate<T: Copy>(rounds: &[T], figure: impl Fn(&[T]) -> f64) -> Estimate
     Estimate { value: figure(rounds), low: figures[tail], high: figures[RESAMPLES - 1 - tail] }
 }
 
+/// The median of a figure of each round.
+pub fn median_of<T>(rounds: &[T], figure: impl Fn(&T) -> f64) -> f64 {
+    median(&rounds.iter().map(figure).collect::<Vec<_>>())
+}
+
+/// Prints a figure with its interval.
+pub fn print(what: &str, Estimate { value, low, high }: Estimate, unit: &str) {
+    let digits = if unit.is_empty() { 2 } else { 0 };
+    println!("{what:<17} {value:>6.digits$} {unit:<2} ({low:.digits$} to {high:.digits$})");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,174 @@
+//! The programs of a capture, in the kernel: loaded, and attached to interfaces or to a cgroup.
+
+use std::{fs::File, os::fd::AsFd, path::Path};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::MapData,
+    programs::{
+        CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Program, ProgramError, SchedClassifier,
+        TcAttachType, tc,
+    },
+    sys::SyscallError,
+    util::KernelVersion,
+};
+
+use super::{
+    Direction,
+    filtered::{Captures, Filtered},
+    hook::{self, Hook},
+    missing,
+};
+use crate::{
+    error::{Context, Error, Result},
+    filter::classic,
+};
+
+/// What is attached, and what it leads to.
+pub(super) struct Programs {
+    hook: Hook,
+    ebpf: Ebpf,
+    filtered: Option<Filtered>,
+}
+
+impl Programs {
+    /// Loads those of the object that are for the hook.
+    ///
+    /// # Errors
+    /// Where the kernel refuses one of them.
+    pub(super) fn load(mut ebpf: Ebpf, hook: Hook) -> Result<Self> {
+        for name in hook.programs() {
+            let loaded = hook::load(program(&mut ebpf, name)?).map_err(refusal);
+            loaded.context("load", format_args!("the capture program {name}"))?;
+        }
+        Ok(Self { hook, ebpf, filtered: None })
+    }
+
+    /// The object that they are of, with its maps.
+    pub(super) fn object(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+
+    /// Puts a filter before them, by the loader that loaded the object. `books` is the map in which what does not match
+    /// is counted.
+    ///
+    /// # Errors
+    /// Where the kernel does not take it: it may be too large.
+    pub(super) fn filter(
+        &mut self,
+        loader: &mut EbpfLoader<'_>,
+        filter: &[classic::Instruction],
+        books: &MapData,
+    ) -> Result<()> {
+        let fd = |name| self.ebpf.program(name).ok_or_else(|| missing(name))?.fd().context("use", name);
+        let [ingress, egress] = self.hook.programs();
+        let captures = [
+            Captures { name: ingress, fd: fd(ingress)?, outgoing: false },
+            Captures { name: egress, fd: fd(egress)?, outgoing: true },
+        ];
+        self.filtered = Some(Filtered::load(loader, filter, self.hook, &captures, books.fd().as_fd())?);
+        Ok(())
+    }
+
+    /// Attaches to directions of an interface in the present network namespace.
+    ///
+    /// # Errors
+    /// Where the kernel refuses it.
+    pub(super) fn attach(&mut self, interface: &str, directions: &[Direction]) -> Result<()> {
+        if !has_links() {
+            tc::qdisc_add_clsact(interface).context("add a clsact qdisc to", interface)?;
+        }
+        for direction in directions {
+            let hook = match direction {
+                Direction::In => TcAttachType::Ingress,
+                Direction::Out => TcAttachType::Egress,
+            };
+            let program: &mut SchedClassifier =
+                self.entry(*direction)?.try_into().context("use", interface)?;
+            program.attach(interface, hook).context("attach the capture to", interface)?;
+        }
+        Ok(())
+    }
+
+    /// Attaches to a cgroup, beside others.
+    ///
+    /// # Errors
+    /// Where the kernel refuses it.
+    pub(super) fn attach_to_cgroup(&mut self, path: &Path) -> Result<()> {
+        // The kernel takes no mode for a link, which is there from 5.7 on: it lets others be beside it always.
+        let mode = CgroupAttachMode::Single;
+        let cgroup = File::open(path).context("open the cgroup", path.display())?;
+        for (direction, hook) in
+            [(Direction::In, CgroupSkbAttachType::Ingress), (Direction::Out, CgroupSkbAttachType::Egress)]
+        {
+            let program: &mut CgroupSkb =
+                self.entry(direction)?.try_into().context("use", "the capture program")?;
+            program.attach(&cgroup, hook, mode).map_err(|error| not_beside(error, path))?;
+        }
+        Ok(())
+    }
+
+    /// The program that gets the packets first.
+    fn entry(&mut self, direction: Direction) -> Result<&mut Program> {
+        let [ingress, egress] = self.hook.programs();
+        let ebpf = self.filtered.as_mut().map_or(&mut self.ebpf, |filtered| &mut filtered.ebpf);
+        program(ebpf, if direction == Direction::In { ingress } else { egress })
+    }
+}
+
+/// Since 6.6 programs are attached to interfaces by links of their own; before, to a qdisc that must be there.
+pub(super) fn has_links() -> bool {
+    KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0))
+}
+
+pub(super) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program> {
+    ebpf.program_mut(name).ok_or_else(|| missing(name))
+}
+
+/// Why the kernel does not attach to a cgroup. Who has not said that there may be others beside him is alone there, and
+/// in what is below.
+fn not_beside(error: ProgramError, path: &Path) -> Error {
+    let (action, object) = ("attach the capture to cgroup", path.display().to_string());
+    match error {
+        ProgramError::SyscallError(SyscallError { io_error, .. }) => match io_error.raw_os_error() {
+            Some(libc::EPERM) => Error::told(format!(
+                "cannot {action} {object}: a program that wants to be alone is attached there or above; \
+                 'bpftool cgroup tree' shows it"
+            )),
+            _ => Error::Failed { action, object, source: io_error.into() },
+        },
+        error => Error::Failed { action, object, source: error.into() },
+    }
+}
+
+/// In one line. The verifier's verdict is the last that it says of the program itself, behind its whole way there.
+pub(super) fn refusal(error: ProgramError) -> String {
+    let ProgramError::LoadError { io_error, verifier_log } = error else { return error.to_string() };
+    let log = verifier_log.to_string();
+    let is_verdict = |line: &&str| {
+        let figures = ["processed ", "verification time ", "stack depth "];
+        !line.is_empty() && !figures.iter().any(|figure| line.starts_with(figure))
+    };
+    match log.lines().rev().map(str::trim).find(is_verdict) {
+        Some(verdict) => format!("{io_error}; the verifier says: {verdict}"),
+        None => io_error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aya_obj::VerifierLog;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_one_line_with_the_verdict() {
+        let log = "0: R1=ctx()\n1: (95) exit\nR0 !read_ok\nverification time 29 usec\nstack depth 0\n\
+                   processed 1 insns (limit 1000000)\n\n";
+        let error = ProgramError::LoadError {
+            io_error: std::io::Error::from_raw_os_error(libc::EACCES),
+            verifier_log: VerifierLog::new(log.to_owned()),
+        };
+        assert_eq!(refusal(error), "Permission denied (os error 13); the verifier says: R0 !read_ok");
+    }
+}

@@ -1,0 +1,96 @@
+//! What was joined stays joined, whatever others do to the host's rules and routes meanwhile.
+
+use super::{Joined, Ways, forward, ipv6, pass_elsewhere};
+use crate::{
+    check::Host,
+    config::Config,
+    error::Result,
+    host::{
+        Changes, base_chains,
+        change::Change,
+        events::Events,
+        foreign, forwarding, forwarding6, iptables,
+        route::{self, Survey},
+    },
+    words::{Voice, say},
+};
+
+/// Follows the host during a trace.
+pub struct Upkeep<'a> {
+    changes: &'a mut Changes,
+    config: &'a Config,
+    host: &'a Host,
+    joined: &'a Joined,
+    events: Events,
+    /// Rules of this run that nftables has; those of iptables-legacy are none.
+    rules: usize,
+}
+
+impl<'a> Upkeep<'a> {
+    /// Begins, in an event loop, when everything is in place.
+    pub fn new(changes: &'a mut Changes, config: &'a Config, host: &'a Host, joined: &'a Joined) -> Self {
+        let events = Events::listen();
+        // Where they cannot be counted none is missed either.
+        let rules = base_chains::count_rules(&changes.id().tag()).unwrap_or(0);
+        Self { changes, config, host, joined, events, rules }
+    }
+
+    /// Waits until others have changed something. It may be given up and begun again.
+    pub async fn changed(&mut self) {
+        self.events.changed().await;
+    }
+
+    /// Forwards at new ways out, and inserts rules again that others have removed. What fails is said.
+    pub fn mend(&mut self) {
+        for done in [self.follow_routes(), self.restore_rules()] {
+            if let Err(error) = done {
+                say!("nsntrace: the host's network was changed: {error}");
+            }
+        }
+    }
+
+    fn follow_routes(&mut self) -> Result<()> {
+        let voice = Voice::new(self.config.words);
+        let _lock = self.changes.lock()?;
+        let survey: Survey = route::survey()?;
+        let ways = Ways::of(self.config, self.host, &survey);
+        // The routes of -d are its own, from the beginning.
+        if ways.only_by.is_some() {
+            return Ok(());
+        }
+        for device in ways.inlets {
+            forward(self.changes, &device.name, voice)?;
+        }
+        if self.joined.ipv6.is_some() {
+            ipv6::forward(self.changes, &self.joined.names.outer, ways.inlets6, voice)?;
+        }
+        Ok(())
+    }
+
+    fn restore_rules(&mut self) -> Result<()> {
+        let tag = self.changes.id().tag();
+        if base_chains::count_rules(&tag)? >= self.rules {
+            return Ok(());
+        }
+        let voice = Voice::new(self.config.words);
+        voice.restored();
+        let lock = self.changes.lock()?;
+        for change in self.changes.made() {
+            match change {
+                Change::Forwarding { device, .. } => forwarding::guard_again(device)?,
+                Change::ForceForwarding { device } => forwarding6::guard_again(device)?,
+                Change::Forwarding6(_) => forwarding6::guard_whole_host_again()?,
+                Change::Foreign { chain } => foreign::remove(chain, &tag)?,
+                _ => {}
+            }
+        }
+        drop(lock);
+        // Those that are still there would be there twice.
+        iptables::remove(&self.joined.rules)?;
+        let (v4, v6) = iptables::insert(&self.joined.rules);
+        v4.and(v6)?;
+        pass_elsewhere(self.changes, &self.host.iptables, &self.joined.rules, voice);
+        self.rules = base_chains::count_rules(&tag)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,146 @@
+//! The file in which the program logs, read as it grows.
+
+use std::{
+    fs::File,
+    os::{fd::AsFd, unix::fs::FileExt},
+};
+
+use nix::fcntl::{FallocateFlags, fallocate};
+
+use super::line::LONGEST;
+
+/// What is read at once, in bytes. A program that logs more meanwhile is not waited for.
+const MOST: usize = 1 << 20;
+
+/// After so many bytes the memory of what was read is given back.
+const GIVE_BACK: u64 = 64 << 10;
+
+/// A file that others append to.
+#[derive(Debug)]
+pub struct KeyFile {
+    file: File,
+    /// Up to where it is read.
+    offset: u64,
+    /// Up to where its memory is given back.
+    given_back: u64,
+    /// The beginning of a line whose end is not there yet.
+    unfinished: Vec<u8>,
+}
+
+impl KeyFile {
+    /// Begins at the file's front. It is to be open for writing too.
+    pub fn new(file: File) -> Self {
+        Self { file, offset: 0, given_back: 0, unfinished: Vec::new() }
+    }
+
+    /// Reads what is new, and hands it out by lines, without their ends.
+    pub(super) fn read(&mut self, mut take: impl FnMut(&[u8])) {
+        let mut buffer = [0; 8 << 10];
+        let end = self.offset + MOST as u64;
+        while self.offset < end {
+            // What cannot be read is not there: it is memory.
+            let length = self.file.read_at(&mut buffer, self.offset).unwrap_or(0);
+            if length == 0 {
+                self.begin_again_if_emptied();
+                break;
+            }
+            self.offset += length as u64;
+            for piece in buffer[..length].split_inclusive(|byte| *byte == b'\n') {
+                self.piece(piece, &mut take);
+            }
+        }
+        self.give_back();
+    }
+
+    fn piece(&mut self, piece: &[u8], take: &mut impl FnMut(&[u8])) {
+        match piece.strip_suffix(b"\n") {
+            Some(line) if self.unfinished.is_empty() => take(line),
+            Some(rest) => {
+                self.unfinished.extend_from_slice(rest);
+                take(&self.unfinished);
+                self.unfinished.clear();
+            }
+            // One byte more than a line may have: that it is too long is to be seen at its end.
+            None => {
+                let room = (LONGEST + 1).saturating_sub(self.unfinished.len());
+                self.unfinished.extend_from_slice(&piece[..piece.len().min(room)]);
+            }
+        }
+    }
+
+    /// Who opens it to write from its front anew has emptied it.
+    fn begin_again_if_emptied(&mut self) {
+        if self.file.metadata().is_ok_and(|found| found.len() < self.offset) {
+            (self.offset, self.given_back) = (0, 0);
+            self.unfinished.clear();
+        }
+    }
+
+    fn give_back(&mut self) {
+        if self.offset - self.given_back < GIVE_BACK {
+            return;
+        }
+        let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        let length = i64::try_from(self.offset).unwrap_or(i64::MAX);
+        // Where it cannot be given back, it is at the end of the trace.
+        let _ = fallocate(self.file.as_fd(), flags, 0, length);
+        self.given_back = self.offset;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write, os::unix::fs::MetadataExt};
+
+    use super::*;
+
+    fn lines(file: &mut KeyFile) -> Vec<String> {
+        let mut lines = Vec::new();
+        file.read(|line| lines.push(String::from_utf8_lossy(line).into_owned()));
+        lines
+    }
+
+    fn pair() -> (KeyFile, File) {
+        let log = tempfile::NamedTempFile::new().expect("a file");
+        let appended = File::options().append(true).open(log.path()).expect("opened");
+        (KeyFile::new(log.into_file()), appended)
+    }
+
+    #[test]
+    fn lines_come_once_and_whole() {
+        let (mut file, mut log) = pair();
+        assert!(lines(&mut file).is_empty());
+        log.write_all(b"one\ntw").expect("written");
+        assert_eq!(lines(&mut file), ["one"]);
+        log.write_all(b"o\n\nthree").expect("written");
+        assert_eq!(lines(&mut file), ["two", ""]);
+        log.write_all(b"\n").expect("written");
+        assert_eq!(lines(&mut file), ["three"]);
+    }
+
+    #[test]
+    fn an_emptied_file_is_read_anew() {
+        let (mut file, mut log) = pair();
+        log.write_all(b"one\ntwo, unfinished").expect("written");
+        assert_eq!(lines(&mut file), ["one"]);
+        log.set_len(0).expect("emptied");
+        assert!(lines(&mut file).is_empty());
+        log.write_all(b"three\n").expect("written");
+        assert_eq!(lines(&mut file), ["three"]);
+    }
+
+    #[test]
+    fn its_memory_is_bounded() {
+        let (mut file, mut log) = pair();
+        for _ in 0..40 {
+            log.write_all(&[b'x'; 100_000]).expect("written");
+            assert!(lines(&mut file).is_empty());
+        }
+        assert_eq!(file.unfinished.len(), LONGEST + 1);
+        let found = log.metadata().expect("there");
+        assert_eq!(found.len(), 4_000_000);
+        assert!(found.blocks() * 512 < 500_000, "{}", found.blocks());
+        log.write_all(b"\nend\n").expect("written");
+        assert_eq!(lines(&mut file).last().map(String::as_str), Some("end"));
+    }
+}

@@ -1,0 +1,161 @@
+//! The story of a trace of what already runs in a cgroup. Nothing in the host is changed for it.
+
+use std::{
+    future::pending,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+    pin::pin,
+};
+
+use nix::{net::if_::if_indextoname, sys::signal::Signal};
+use nsntrace_ebpf::linktype;
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{COUNT_EVERY, event_loop, loaded, pass_on, settings, until};
+use crate::{
+    capture::{Hook, KernelLog, Loaded, drain::Drain},
+    cgroup::{self, Removal, Tree},
+    check::{self, Present},
+    config::{Config, Running},
+    error::{Context, Error, Result},
+    output::{encoder::Encoder, section::Section, series::Series, trace_file::Invoker, writer::Writer},
+    own_thread::Ongoing,
+    recording::Recording,
+    signals::{SignalStream, Signals, Stoppable, hold_reports},
+    words::{Voice, plain, say},
+};
+
+/// Traces what is in a cgroup until somebody or something asks for the end, or the cgroup goes away.
+///
+/// # Errors
+/// Where the trace could not be made.
+pub fn running(config: &Config, running: &Running) -> Result<()> {
+    hold_reports()?;
+    let present = check::running(config, running)?;
+    let files = Series::open(&config.outfile, config.rotation, Invoker::from_env())?;
+    let signals = Signals::take_over()?;
+    let settings = settings(config, Hook::Cgroup, present.filter.as_ref());
+    let loading = Ongoing::start(move || Loaded::load(&settings)).context("start", "a thread")?;
+    let loaded = loaded(loading, &signals)?;
+    event_loop()?.block_on(record(config, present, files, signals, loaded))
+}
+
+/// Attaches the capture, and follows it to its end.
+async fn record(
+    config: &Config,
+    mut present: Present,
+    files: Series,
+    signals: Signals,
+    loaded: Loaded,
+) -> Result<()> {
+    let voice = Voice::new(config.words);
+    let reader = if files.file().is_stdout() { reader()? } else { None };
+    let writer = Writer::new(files, Encoder::new(config.format, section(config, &present.cgroup)));
+    let removal = Removal::watch(&present.cgroup, &cgroup::mount()?)?;
+    let (capture, packets, log) = loaded.attach_to_cgroup(&present.cgroup)?;
+    if let Some(signal) = signals.pending_end() {
+        return Err(Error::Interrupted(signal as i32));
+    }
+    voice.starting_cgroup(&present.cgroup);
+    let drain = Drain::start(packets, writer, config.count.map(u64::from))?;
+    let mut recording = Recording::new(capture, drain, config.ring_bytes, voice);
+    let signals = signals.stream()?;
+
+    let stoppable = Stoppable::begin()?;
+    follow(config, &mut present, &mut recording, removal, &signals, reader, log).await?;
+    drop(stoppable);
+    tell_of_strangers(&mut present, voice);
+    tokio::select! {
+        finished = recording.finish() => finished?,
+        () = signals.asked_to_end() => say!("nsntrace: ended while packets were still being written to the trace"),
+    }
+    Ok(())
+}
+
+/// Until the end: somebody asks for it, the time is over, enough is written or no more can be, or the cgroup has gone.
+async fn follow(
+    config: &Config,
+    present: &mut Present,
+    recording: &mut Recording,
+    removal: Removal,
+    signals: &SignalStream,
+    reader: Option<AsyncFd<OwnedFd>>,
+    log: Option<KernelLog>,
+) -> Result<()> {
+    let mut ticks = interval(COUNT_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let voice = Voice::new(config.words);
+    let (counts, watches) = (voice.counts(), present.tree.is_some());
+    let mut timer = pin!(until(config.duration));
+    let mut removed = pin!(removal.wait());
+    let mut reader_gone = pin!(gone(reader));
+    let mut messages = pin!(pass_on(log));
+    loop {
+        tokio::select! {
+            message = signals.next() => match message.signal {
+                Signal::SIGUSR1 => recording.report(),
+                _ if message.asks_for_end() => return Ok(()),
+                _ => {}
+            },
+            ended = recording.ended() => return ended,
+            () = &mut timer => return Ok(()),
+            () = &mut reader_gone => return Ok(()),
+            removed = &mut removed => {
+                say!("nsntrace: cgroup '{}' has gone, and the trace ends there.", plain(&present.cgroup.display().to_string()));
+                return removed;
+            }
+            _ = ticks.tick(), if counts || watches => {
+                if counts {
+                    recording.count();
+                }
+                tell_of_strangers(present, voice);
+            }
+            () = &mut messages => {}
+        }
+    }
+}
+
+/// The kernel tells nobody who comes into a cgroup, so it is looked at from time to time.
+fn tell_of_strangers(present: &mut Present, voice: Voice) {
+    for name in present.tree.as_mut().map(Tree::strangers).unwrap_or_default() {
+        voice.stranger(&name);
+    }
+}
+
+/// The reader of stdout, if there can be one.
+fn reader() -> Result<Option<AsyncFd<OwnedFd>>> {
+    let stdout = io::stdout().as_fd().try_clone_to_owned().context("use", "stdout")?;
+    // SAFETY: the descriptor is the same and open as long as its owner is.
+    let reader = unsafe { AsyncFd::register_with_interest(stdout, Interest::ERROR) };
+    // A regular file cannot be waited for.
+    Ok(reader.ok())
+}
+
+/// Waits until nobody reads what is written any more: the next packet would tell, but there may be none for long.
+async fn gone(reader: Option<AsyncFd<OwnedFd>>) {
+    match reader {
+        Some(reader) => drop(reader.ready(Interest::ERROR).await),
+        None => pending().await,
+    }
+}
+
+/// What a trace says of where its packets come from: each interface is described when its first packet comes. Numbers
+/// of interfaces mean something here only if the cgroup is in this network namespace.
+fn section(config: &Config, cgroup: &Path) -> Section {
+    let is_here = cgroup::shares_network(cgroup);
+    Section {
+        snaplen: config.snaplen,
+        filter: config.filter.clone(),
+        link_type: linktype::RAW,
+        interfaces: Vec::new(),
+        name_of: if is_here { name } else { |_| None },
+    }
+}
+
+fn name(index: u32) -> Option<String> {
+    if_indextoname(index).ok()?.into_string().ok()
+}

@@ -1,0 +1,63 @@
+//! A process that floods when it is told to, and says how long that took.
+
+use std::{
+    io::{BufRead, BufReader, Lines, Write},
+    process::{ChildStdin, ChildStdout},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use nsntrace_tests::{Done, Job, Running, SERVER_ADDRESS};
+
+/// More than a bench takes.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// It lives for the whole of a bench, so that turns can be short.
+pub struct Sender {
+    running: Running,
+    stdin: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+}
+
+impl Sender {
+    /// Starts a job that reads counts, a line each, and answers as [`command`] does.
+    pub fn start(job: Job) -> Result<Self> {
+        let mut running = job.told().piped().limit(LIMIT).spawn()?;
+        let stdin = running.stdin_pipe()?;
+        let answers = BufReader::new(running.stdout_pipe()?).lines();
+        Ok(Self { running, stdin, answers })
+    }
+
+    /// Waits until the job has said this on stderr.
+    pub fn complains(&mut self, text: &str) -> Result<()> {
+        self.running.complains(text).map(drop)
+    }
+
+    /// Has so many packets sent. Returns the nanoseconds that each has taken.
+    pub fn flood(&mut self, count: u32) -> Result<f64> {
+        writeln!(self.stdin, "{count}")?;
+        let answer = self.answers.next().context("the sender has ended")??;
+        let (sent, nanoseconds) =
+            answer.split_once(' ').with_context(|| format!("the sender says {answer:?}"))?;
+        ensure!(sent.parse() == Ok(count), "the sender sent {sent}");
+        Ok(nanoseconds.parse::<f64>()? / f64::from(count))
+    }
+
+    /// Ends it.
+    pub fn end(self) -> Result<Done> {
+        drop((self.stdin, self.answers));
+        self.running.wait()?.exited(0)
+    }
+}
+
+/// In a shell: a flood of `$count` packets, which says how many were sent and in how many nanoseconds.
+pub fn command() -> String {
+    // It is built beside this program.
+    let flood = std::env::current_exe().unwrap_or_default().with_file_name("flood");
+    format!("{} {SERVER_ADDRESS}:9 $count", flood.display())
+}
+
+/// In a shell: a flood for each line of stdin.
+pub fn commands() -> String {
+    format!("while read -r count; do {}; done", command())
+}

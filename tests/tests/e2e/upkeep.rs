@@ -1,0 +1,98 @@
+//! Others change the host's rules and routes during a trace: its packets go on.
+
+use std::fs;
+use std::io::Write;
+
+use anyhow::{Context, Result, ensure};
+use nsntrace_tests::{HOST_DEVICE, Lab, Running, Web};
+
+use crate::{Case, cases};
+
+pub const CASES: &[Case] =
+    cases![rules_are_flushed, whole_ruleset_is_flushed, firewall_is_loaded_anew, way_out_moves];
+
+/// A run that downloads from both servers when it is told to.
+fn waiting(lab: &Lab, web: &Web, web6: &Web) -> Result<Running> {
+    let program = r#"echo ready; read line; curl -s -o page -m 20 "$1" && exec curl -s -o page6 -m 20 "$2""#;
+    let mut run = lab.nsntrace(["sh", "-c", program, "sh", &web.url, &web6.url])?.told().spawn()?;
+    run.says("ready")?;
+    Ok(run)
+}
+
+fn goes_on(mut run: Running, web: &Web, web6: &Web) -> Result<String> {
+    run.stdin_pipe()?.write_all(b"\n")?;
+    let done = run.wait()?.exited(0)?;
+    ensure!(fs::read(done.dir.join("page"))? == web.body, "the download is not whole");
+    ensure!(fs::read(done.dir.join("page6"))? == web6.body, "the download by IPv6 is not whole");
+    Ok(done.stderr)
+}
+
+fn sh(lab: &Lab, script: &str) -> Result<()> {
+    lab.host(["sh", "-e", "-c", script])?.output().map(drop)
+}
+
+/// What a script for a firewall does first. The rules that guard the host's forwarding come back too.
+fn survives(lab: &Lab, flush: &str) -> Result<()> {
+    lab.ipv6()?;
+    let web = lab.web()?;
+    let web6 = lab.web6()?;
+    let before = lab.snapshot()?;
+    let guards = || -> Result<usize> {
+        let saved = lab.host(["sh", "-c", "iptables-save; ip6tables-save"])?.output()?;
+        Ok(saved.matches("nsntrace:guard").count())
+    };
+    let mut run = waiting(lab, &web, &web6)?;
+    let guarded = guards()?;
+    ensure!(guarded > 0, "the host is not guarded");
+    sh(lab, flush)?;
+    run.complains("inserted again")?;
+    let told = goes_on(run, &web, &web6)?;
+    ensure!(told.matches("inserted again").count() == 1, "{told}");
+    lab.assert_clean(&before).context("after the trace")
+}
+
+fn rules_are_flushed(lab: &Lab) -> Result<()> {
+    survives(lab, "for tool in iptables ip6tables; do $tool -F; $tool -t nat -F; done")
+}
+
+fn whole_ruleset_is_flushed(lab: &Lab) -> Result<()> {
+    survives(lab, "nft flush ruleset")
+}
+
+/// A firewall that drops what is forwarded is there before and after.
+fn firewall_is_loaded_anew(lab: &Lab) -> Result<()> {
+    let firewall =
+        "add table inet fw; add chain inet fw out { type filter hook forward priority 5; policy drop; }";
+    sh(lab, &format!("nft '{firewall}'"))?;
+    survives(lab, &format!("nft 'flush ruleset; {firewall}'"))?;
+    let rules = lab.host(["nft", "list", "table", "inet", "fw"])?.output()?;
+    ensure!(!rules.contains("nsntrace"), "rules are left:\n{rules}");
+    Ok(())
+}
+
+/// As where a cable is pulled, or a VPN comes up.
+fn way_out_moves(lab: &Lab) -> Result<()> {
+    lab.ipv6()?;
+    lab.second_cable()?;
+    lab.internet(["ip", "address", "add", "2001:db8:98::2/64", "dev", "inet1", "nodad"])?.output()?;
+    sh(lab, "ip address add 2001:db8:98::1/64 dev eth2 nodad; ip route del default dev eth2")?;
+    let web = lab.web()?;
+    let web6 = lab.web6()?;
+    let before = lab.snapshot()?;
+    let mut run = waiting(lab, &web, &web6)?;
+    sh(lab, "ip route del default; ip route add default via 10.98.0.2 dev eth2")?;
+    run.complains("IPv4 forwarding on eth2")?;
+    sh(lab, "ip -6 route del default; ip -6 route add default via 2001:db8:98::2 dev eth2")?;
+    if fs::exists("/proc/sys/net/ipv6/conf/all/force_forwarding")? {
+        run.complains("IPv6 forwarding on eth2")?;
+    }
+    goes_on(run, &web, &web6)?;
+    sh(
+        lab,
+        &format!(
+            "ip route del default; ip route add default via 10.99.0.2 dev {HOST_DEVICE}
+             ip -6 route del default; ip -6 route add default via fe80::2 dev {HOST_DEVICE}"
+        ),
+    )?;
+    lab.assert_clean(&before)
+}

@@ -78,14 +78,15 @@ impl Changes {
         apply()
     }
 
-    /// Whether another run, which is alive, has made the change. If so it is recorded as ours too: it must stay until
-    /// the last of us has ended.
+    /// Whether another run, which is alive, has recorded the change. If so it is recorded as ours too: it must stay until
+    /// the last of us has ended. Where the other was killed half way, and only a helper of it is left, it may not be made.
     ///
     /// # Errors
     /// Where a record cannot be read, or ours not be written.
     pub fn share(&mut self, change: &Change) -> Result<bool> {
         let others = self.dir.alive_besides(self.id())?;
         match others.into_iter().flatten().find(|other| other.is_shared_with(change)) {
+            Some(same) if self.made().contains(&same) => Ok(true),
             Some(same) => self.make(same, || Ok(true)),
             None => Ok(false),
         }

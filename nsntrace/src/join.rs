@@ -273,8 +273,12 @@ fn wants_loopback(config: &Config) -> bool {
 /// Lets the host forward what comes in at a device, if it does not.
 fn forward(changes: &mut Changes, device: &str, voice: Voice) -> Result<()> {
     let change = Change::Forwarding { device: device.to_owned(), on_a_router: forwarding::is_router()? };
-    if changes.share(&change)? || forwarding::is_on(device)? {
+    let is_shared = changes.share(&change)?;
+    if forwarding::is_on(device)? {
         return Ok(());
+    }
+    if is_shared {
+        return forwarding::switch_on(device);
     }
     changes.make(change, || forwarding::switch_on(device))?;
     voice.forwarding(format_args!("IPv4 forwarding on {device}"));

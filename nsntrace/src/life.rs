@@ -221,7 +221,7 @@ impl Life {
     }
 }
 
-/// Looks at the tree, at first often and then once a second: nothing tells when a process changes its namespace.
+/// When the tree is looked at, at first often and then once a second: nothing tells when a process changes its namespace.
 struct Looks {
     next: Instant,
     pause: Duration,

@@ -65,7 +65,7 @@ impl Tree {
         self.processes().into_iter().for_each(|pid| send(pid, signal));
     }
 
-    /// Ends them at once. Who becomes ours by that, later, has to be ended then.
+    /// Ends them at once. Who becomes our child by that has to be ended when it has.
     pub fn kill(&self) {
         self.leaf.kill();
         self.adopted().into_iter().for_each(|pid| send(pid, Signal::SIGKILL));

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::until;
 
@@ -75,10 +77,22 @@ impl Cgroup {
 
     /// Kills all of it and waits until the last process is gone.
     pub fn kill(&self) -> Result<()> {
-        fs::write(self.path.join("cgroup.kill"), "1")?;
+        if fs::write(self.path.join("cgroup.kill"), "1").is_err() {
+            self.kill_each()?;
+        }
         until("the end of the lab's processes", Duration::from_secs(10), || {
             Ok((!self.is_populated()?).then_some(()))
         })
+    }
+
+    /// As it is done before Linux 5.14: nobody forks while it is frozen.
+    fn kill_each(&self) -> Result<()> {
+        fs::write(self.path.join("cgroup.freeze"), "1")?;
+        for pid in self.processes()? {
+            // It fails for one that has just ended.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        fs::write(self.path.join("cgroup.freeze"), "0").map_err(Into::into)
     }
 }
 

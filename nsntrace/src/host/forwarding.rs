@@ -54,7 +54,7 @@ pub fn switch_off(device: &str, on_a_router: bool) -> Result<()> {
     if sysctl::is_there(&setting(device)) && !is_wanted && is_on(device)? {
         set(device, false)?;
     }
-    iptables::remove(&[guard(device)])
+    iptables::remove_all(&guard(device))
 }
 
 /// Inserts the rule of [`switch_on`] again, where others may have removed it; under the lock, since it is there once.
@@ -62,7 +62,7 @@ pub fn switch_off(device: &str, on_a_router: bool) -> Result<()> {
 /// # Errors
 /// What iptables says.
 pub fn guard_again(device: &str) -> Result<()> {
-    iptables::remove(&[guard(device)])?;
+    iptables::remove_all(&guard(device))?;
     let (guarded, _) = iptables::insert(&[guard(device)]);
     guarded
 }

@@ -86,7 +86,7 @@ pub fn let_be(device: &str) -> Result<()> {
     if sysctl::is_there(&forced(device)) && is_forced(device)? {
         set(&forced(device), "0")?;
     }
-    iptables::remove(&[guard(device)])
+    iptables::remove_all(&guard(device))
 }
 
 /// Inserts the rule of [`force`] again, where others may have removed it; under the lock, since it is there once.
@@ -155,7 +155,7 @@ impl WholeHost {
                 set(&setting, "1")?;
             }
         }
-        iptables::remove(&[guard_of_whole_host()])
+        iptables::remove_all(&guard_of_whole_host())
     }
 
     /// The devices that it names.
@@ -195,7 +195,7 @@ fn insert(rule: Rule) -> Result<()> {
 }
 
 fn insert_again(rule: Rule) -> Result<()> {
-    iptables::remove(std::slice::from_ref(&rule))?;
+    iptables::remove_all(&rule)?;
     insert(rule)
 }
 

@@ -93,6 +93,20 @@ pub fn remove(rules: &[Rule]) -> Result<()> {
     v4.and(v6)
 }
 
+/// Removes a rule that runs share, as often as it is there: who was killed half way may have inserted it beside another.
+///
+/// # Errors
+/// What iptables says.
+pub fn remove_all(rule: &Rule) -> Result<()> {
+    remove(std::slice::from_ref(rule))?;
+    let iptables = start(rule.family)?;
+    let is_there = || check_one(&iptables, rule).is_ok_and(|output| output.status.success());
+    while is_there() {
+        remove_one(&iptables, rule)?;
+    }
+    Ok(())
+}
+
 /// Does `work` for the rules of each family, for both at the same time: most of it is waiting for the kernel.
 fn each_family(
     rules: &[Rule],
@@ -141,7 +155,7 @@ fn run(restore: &str, text: &str) -> io::Result<Output> {
 
 fn remove_one(iptables: &iptables::IPTables, rule: &Rule) -> Result<()> {
     let Err(error) = iptables.delete(&rule.table, &rule.chain, &rule.spec) else { return Ok(()) };
-    let check = iptables.execute(&rule.table, &format!("-C {} {}", rule.chain, rule.spec));
+    let check = check_one(iptables, rule);
     let is_gone = |output: Output| {
         output.status.code() == Some(NOT_THERE) || String::from_utf8_lossy(&output.stderr).contains(NO_TABLE)
     };
@@ -150,6 +164,13 @@ fn remove_one(iptables: &iptables::IPTables, rule: &Rule) -> Result<()> {
     }
     Err(one_line(&error.to_string()))
         .context("remove a rule from", format_args!("chain {} of table {}", rule.chain, rule.table))
+}
+
+fn check_one(
+    iptables: &iptables::IPTables,
+    rule: &Rule,
+) -> std::result::Result<Output, Box<dyn std::error::Error>> {
+    iptables.execute(&rule.table, &format!("-C {} {}", rule.chain, rule.spec))
 }
 
 fn start(family: Family) -> Result<iptables::IPTables> {

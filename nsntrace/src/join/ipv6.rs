@@ -97,8 +97,12 @@ pub fn forward(changes: &mut Changes, link: &str, inlets: &[Device], voice: Voic
     let can_force = forwarding6::allow(link);
     let host = WholeHost::now()?;
     let whole = Change::Forwarding6(host.clone());
-    if changes.share(&whole)? || forwarding6::is_router()? || inlets.is_empty() {
+    let is_shared = changes.share(&whole)?;
+    if forwarding6::is_router()? || inlets.is_empty() {
         return Ok(());
+    }
+    if is_shared {
+        return host.switch_on();
     }
     if can_force && inlets.iter().try_for_each(|device| force(changes, &device.name, voice)).is_ok() {
         return Ok(());
@@ -110,8 +114,12 @@ pub fn forward(changes: &mut Changes, link: &str, inlets: &[Device], voice: Voic
 
 fn force(changes: &mut Changes, device: &str, voice: Voice) -> Result<()> {
     let change = Change::ForceForwarding { device: device.to_owned() };
-    if changes.share(&change)? || forwarding6::is_forced(device)? {
+    let is_shared = changes.share(&change)?;
+    if forwarding6::is_forced(device)? {
         return Ok(());
+    }
+    if is_shared {
+        return forwarding6::force(device);
     }
     changes.make(change, || forwarding6::force(device))?;
     voice.forwarding(format_args!("IPv6 forwarding on {device}"));

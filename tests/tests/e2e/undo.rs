@@ -111,6 +111,7 @@ fn guardian_is_stopped(lab: &Lab) -> Result<()> {
 /// The tracer is killed while its helper waits to add the rules, and another run starts: the rules come later, and
 /// nobody is to forget them.
 fn helper_outlives_the_tracer(lab: &Lab) -> Result<()> {
+    let web = lab.web()?;
     let before = lab.snapshot()?;
     let job = lab.nsntrace(["sleep", "1000"])?;
     let slow = "#!/bin/sh\ntouch called\nuntil [ -e go ]; do sleep 0.01; done\nexec /usr/sbin/iptables-restore \"$@\"\n";
@@ -123,8 +124,9 @@ fn helper_outlives_the_tracer(lab: &Lab) -> Result<()> {
     until("a helper", SOON, || Ok(dir.join("called").exists().then_some(())))?;
     run.signal(Signal::SIGKILL)?;
     run.wait()?;
-    // The tracer held the lock of the folder while it switched forwarding on; it is free now.
-    lab.nsntrace(["true"])?.run()?.exited(0)?;
+    // The tracer held the lock of the folder while it switched forwarding on; it is free now. The other run does it all
+    // itself, and the rule of the first comes beside that of the second.
+    lab.nsntrace(["curl", "-s", "-m", "20", "-o", "page", &web.url])?.run()?.exited(0)?;
     fs::write(dir.join("go"), "")?;
     lab.assert_clean(&before)
 }

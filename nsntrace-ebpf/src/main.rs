@@ -4,6 +4,8 @@
 #![feature(asm_experimental_arch)]
 
 mod capture;
+#[cfg(feature = "owner")]
+mod owner;
 mod ring;
 mod stage;
 

@@ -24,6 +24,8 @@ pub struct Pcapng {
     pub secrets: Vec<(usize, String)>,
     /// Statistics, each with its interface's number.
     pub statistics: Vec<(u32, Statistics)>,
+    /// What the statistics say of each process.
+    pub processes: Vec<String>,
 }
 
 /// An interface.
@@ -58,6 +60,8 @@ pub struct Passed {
     pub bytes: Vec<u8>,
     /// 1 in, 2 out.
     pub direction: u32,
+    /// The number of the process that owns it, and its name.
+    pub owner: Option<(u32, String)>,
 }
 
 /// An interface's statistics.
@@ -182,10 +186,14 @@ impl Pcapng {
         ensure!(length <= source.snaplen, "{length} bytes of a packet, and the limit is {}", source.snaplen);
         ensure!(length <= wire_length, "{length} bytes of a packet of {wire_length}");
         let bytes = body.padded(length as usize)?.to_vec();
-        let [(2, flags)] = body.options(&[])?[..] else { bail!("not just flags in a packet's options") };
+        let (flags, owner) = match body.options(&[])?[..] {
+            [(2, flags)] => (flags, None),
+            [(2, flags), (1, comment), (8, process)] => (flags, Some(owner(text(comment)?, process)?)),
+            _ => bail!("other options of a packet than flags, or flags and an owner"),
+        };
         let direction = u32::from_le_bytes(flags.try_into().context("flags have 4 bytes")?);
         ensure!(matches!(direction, 1 | 2), "flags {direction:#x}");
-        self.packets.push(Passed { interface, time, wire_length, bytes, direction });
+        self.packets.push(Passed { interface, time, wire_length, bytes, direction, owner });
         Ok(())
     }
 
@@ -195,10 +203,13 @@ impl Pcapng {
         let time = body.stamp()?;
         let mut counts = BTreeMap::new();
         let mut times = BTreeMap::new();
-        for (code, value) in body.options(&[])? {
+        for (code, value) in body.options(&[1])? {
             let mut value = Bytes(value);
             match code {
-                1 => drop(text(value.0)?),
+                1 => {
+                    let comment = text(value.0)?;
+                    self.processes.extend(Some(comment).filter(|comment| comment.starts_with("process ")));
+                }
                 2 | 3 => drop(times.insert(code, value.stamp()?)),
                 4..=6 | 8 => drop(counts.insert(code, value.u64()?)),
                 _ => bail!("option {code} in statistics"),
@@ -219,6 +230,16 @@ impl Pcapng {
         self.statistics.push((interface, statistics));
         Ok(())
     }
+}
+
+/// An owner's number, which the comment tells too, and its name.
+fn owner(comment: String, process: &[u8]) -> Result<(u32, String)> {
+    let mut process = Bytes(process);
+    let (pid, thread) = (process.u32()?, process.u32()?);
+    ensure!(thread == 0 && process.0.is_empty(), "thread {thread}");
+    let name =
+        comment.strip_prefix(&format!("pid {pid}")).with_context(|| format!("not of {pid}: {comment}"))?;
+    Ok((pid, name.trim_start().to_owned()))
 }
 
 fn text(bytes: &[u8]) -> Result<String> {
@@ -312,8 +333,14 @@ mod tests {
     #[test]
     fn a_packet_is_read() {
         let read = Pcapng::parse(&file()).expect("valid");
-        let expected =
-            Passed { interface: 0, time: 1 << 32 | 2, wire_length: 60, bytes: vec![1, 2, 3], direction: 1 };
+        let expected = Passed {
+            interface: 0,
+            time: 1 << 32 | 2,
+            wire_length: 60,
+            bytes: vec![1, 2, 3],
+            direction: 1,
+            owner: None,
+        };
         assert_eq!(read.packets, [expected]);
     }
 

@@ -54,9 +54,10 @@ async fn record(
 ) -> Result<()> {
     let voice = Voice::new(config.words);
     let reader = if files.file().is_stdout() { reader()? } else { None };
-    let writer = Writer::new(files, Encoder::new(config.format, section(config, &present.cgroup)));
+    let encoder = Encoder::new(config.format, section(config, &present.cgroup));
     let removal = Removal::watch(&present.cgroup, &cgroup::mount()?)?;
-    let (capture, packets, log) = loaded.attach_to_cgroup(&present.cgroup)?;
+    let (capture, mut packets, log) = loaded.attach_to_cgroup(&present.cgroup)?;
+    let writer = Writer::new(files, encoder).with_processes(packets.take_watch());
     if let Some(signal) = signals.pending_end() {
         return Err(Error::Interrupted(signal as i32));
     }

@@ -21,6 +21,7 @@ mod limits;
 mod live;
 mod network;
 mod output;
+mod ownership;
 mod parallel;
 mod pcapng;
 mod publish;
@@ -81,6 +82,7 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("upkeep", upkeep::CASES),
     ("flood", flood::CASES),
     ("tls_keys", tls_keys::CASES),
+    ("ownership", ownership::CASES),
 ];
 
 fn main() {

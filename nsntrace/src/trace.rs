@@ -33,7 +33,7 @@ use crate::{
         writer::Writer,
     },
     own_thread::Ongoing,
-    ownership::Owners,
+    ownership::{Owners, processes::Processes},
     recording::Recording,
     signals::{Signals, Stoppable, hold_reports, keep_children},
     tls_keys::{KeyFile, Keys},
@@ -118,7 +118,7 @@ async fn record(
     let keys = key_log.map(|file| Keys::new(KeyFile::new(file), host.key_log.take()));
     let writer = Writer::new(files, Encoder::new(config.format, section))
         .with_keys(keys)
-        .with_processes(packets.take_watch());
+        .with_processes(Processes::started_by(std::process::id(), "nsntrace"), packets.take_watch());
     let drain = Drain::start(packets, writer, config.count.map(u64::from))?;
     let mut recording = Recording::new(capture, drain, config.ring_bytes, voice);
     let tree = Tree::new(joined.leaf.clone(), netns.try_clone()?);

@@ -60,8 +60,10 @@ pub struct Passed {
     pub bytes: Vec<u8>,
     /// 1 in, 2 out.
     pub direction: u32,
-    /// The number of the process that owns it, and its name.
+    /// The number of the process that owns it, and its name, by the comment.
     pub owner: Option<(u32, String)>,
+    /// The number by the option for it.
+    pub process: Option<u32>,
 }
 
 /// An interface's statistics.
@@ -186,14 +188,21 @@ impl Pcapng {
         ensure!(length <= source.snaplen, "{length} bytes of a packet, and the limit is {}", source.snaplen);
         ensure!(length <= wire_length, "{length} bytes of a packet of {wire_length}");
         let bytes = body.padded(length as usize)?.to_vec();
-        let (flags, owner) = match body.options(&[])?[..] {
-            [(2, flags)] => (flags, None),
-            [(2, flags), (1, comment), (8, process)] => (flags, Some(owner(text(comment)?, process)?)),
-            _ => bail!("other options of a packet than flags, or flags and an owner"),
-        };
+        let options: BTreeMap<_, _> = body.options(&[])?.into_iter().collect();
+        ensure!(
+            options.keys().all(|code| matches!(code, 1 | 2 | 8)),
+            "options {:?} of a packet",
+            options.keys()
+        );
+        let flags = *options.get(&2).context("a packet without flags")?;
+        let owner = options.get(&1).map(|comment| owner(text(comment)?)).transpose()?;
+        let process = options.get(&8).map(|option| process(option)).transpose()?;
+        if process.is_some() {
+            ensure!(process == owner.as_ref().map(|(pid, _)| *pid), "process {process:?} of {owner:?}");
+        }
         let direction = u32::from_le_bytes(flags.try_into().context("flags have 4 bytes")?);
         ensure!(matches!(direction, 1 | 2), "flags {direction:#x}");
-        self.packets.push(Passed { interface, time, wire_length, bytes, direction, owner });
+        self.packets.push(Passed { interface, time, wire_length, bytes, direction, owner, process });
         Ok(())
     }
 
@@ -232,14 +241,19 @@ impl Pcapng {
     }
 }
 
-/// An owner's number, which the comment tells too, and its name.
-fn owner(comment: String, process: &[u8]) -> Result<(u32, String)> {
-    let mut process = Bytes(process);
-    let (pid, thread) = (process.u32()?, process.u32()?);
-    ensure!(thread == 0 && process.0.is_empty(), "thread {thread}");
-    let name =
-        comment.strip_prefix(&format!("pid {pid}")).with_context(|| format!("not of {pid}: {comment}"))?;
-    Ok((pid, name.trim_start().to_owned()))
+/// A process's number. That of the thread is not known.
+fn process(option: &[u8]) -> Result<u32> {
+    let mut option = Bytes(option);
+    let (process, thread) = (option.u32()?, option.u32()?);
+    ensure!(thread == 0 && option.0.is_empty(), "thread {thread}");
+    Ok(process)
+}
+
+/// An owner's number and its name, which may be missing.
+fn owner(comment: String) -> Result<(u32, String)> {
+    let owner = comment.strip_prefix("pid ").with_context(|| format!("the comment {comment:?}"))?;
+    let (pid, name) = owner.split_once(' ').unwrap_or((owner, ""));
+    Ok((pid.parse()?, name.to_owned()))
 }
 
 fn text(bytes: &[u8]) -> Result<String> {

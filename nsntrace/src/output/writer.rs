@@ -69,9 +69,9 @@ impl Writer {
         self
     }
 
-    /// The same with the processes that own the packets.
-    pub fn with_processes(mut self, watch: Option<Watch>) -> Self {
-        self.processes = watch.map(|watch| (Processes::default(), watch));
+    /// The same with the processes that own the packets, as far as something tells of them.
+    pub fn with_processes(mut self, processes: Processes, watch: Option<Watch>) -> Self {
+        self.processes = watch.map(|watch| (processes, watch));
         self
     }
 

@@ -17,9 +17,16 @@ pub struct Processes {
     runs: HashMap<u32, Vec<Run>>,
     count: usize,
     forgotten: u64,
+    /// The number and the name of who has started the first, where that is known.
+    starter: Option<(u32, String)>,
 }
 
 impl Processes {
+    /// Nothing was told yet; the first will be started by this process.
+    pub fn started_by(pid: u32, name: &str) -> Self {
+        Self { starter: Some((pid, name.to_owned())), ..Self::default() }
+    }
+
     /// Takes what has happened at `time`, since the epoch.
     pub fn take(&mut self, news: News, time: Duration) {
         let News { time: since, pid, user, name, kind } = news;
@@ -36,7 +43,7 @@ impl Processes {
             }
             Kind::Exec { file, words } => {
                 let before = self.latest(pid).map(|run| (run.parent.clone(), run.began, run.packets));
-                let (parent, began, packets) = before.unwrap_or((None, time, 0));
+                let (parent, began, packets) = before.unwrap_or_else(|| (self.starter.take(), time, 0));
                 // What it was before has a line of its own only if it had packets.
                 let began = if packets == 0 { began } else { time };
                 self.end(pid, time, true);

@@ -13,6 +13,7 @@ use nsntrace_ebpf::{Counters, RecordHeader};
 use super::{encoder::Encoder, pcapng::Moment, series::Series};
 use crate::{
     error::{Context, Result},
+    talk::{Summary, Talk},
     tls_keys::Keys,
 };
 
@@ -28,6 +29,8 @@ pub struct Writer {
     encoder: Encoder,
     /// The secrets that go before the packets.
     keys: Option<Keys>,
+    /// What the packets tell.
+    talk: Option<Talk>,
     /// What is not written yet, whole packets.
     block: Vec<u8>,
     /// How many.
@@ -47,6 +50,7 @@ impl Writer {
             files,
             encoder,
             keys: None,
+            talk: None,
             block: Vec::with_capacity(2 * BLOCK),
             waiting: 0,
             packets: 0,
@@ -62,6 +66,17 @@ impl Writer {
         }
         self.keys = keys;
         self
+    }
+
+    /// The same with somebody who looks at the packets.
+    pub fn with_talk(mut self, talk: Option<Talk>) -> Self {
+        self.talk = talk;
+        self
+    }
+
+    /// Who talked to whom, if that was wanted.
+    pub fn into_summary(self) -> Option<Summary> {
+        self.talk?.into_summary()
     }
 
     /// Begins the first file, for a capture that begins at that moment.
@@ -124,6 +139,9 @@ impl Writer {
             keys.see(header, packet, self.block.len());
         }
         self.encoder.packet(&mut self.block, time, header, packet);
+        if let Some(talk) = &mut self.talk {
+            talk.see(header, packet);
+        }
         self.waiting += 1;
         if self.block.len() >= BLOCK { self.flush() } else { Ok(()) }
     }

@@ -30,6 +30,7 @@ mod run_folder;
 mod runner;
 mod setup_failure;
 mod signals;
+mod summary;
 mod terminal;
 mod tls_keys;
 mod trace;
@@ -81,6 +82,7 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("upkeep", upkeep::CASES),
     ("flood", flood::CASES),
     ("tls_keys", tls_keys::CASES),
+    ("summary", summary::CASES),
 ];
 
 fn main() {

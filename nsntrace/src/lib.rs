@@ -26,6 +26,7 @@ pub mod recording;
 pub mod signals;
 pub mod subnet;
 mod sysctl;
+pub mod talk;
 pub mod tls_keys;
 pub mod trace;
 pub mod tracee;

@@ -8,7 +8,7 @@ use std::{os::fd::AsFd, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 use nix::{net::if_::if_nametoindex, sys::prctl::set_child_subreaper};
-use nsntrace_ebpf::linktype;
+use nsntrace_ebpf::{Counters, linktype};
 use tokio::{
     runtime::{self, Runtime},
     time::{MissedTickBehavior, interval, sleep},
@@ -36,6 +36,7 @@ use crate::{
     ownership::{Owners, processes::Processes},
     recording::Recording,
     signals::{Signals, Stoppable, hold_reports, keep_children},
+    talk::{Summary, Talk, report},
     tls_keys::{KeyFile, Keys},
     tracee::{self, Start},
     tree::Tree,
@@ -44,6 +45,9 @@ use crate::{
 
 /// How often the running count is renewed.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
+
+/// Who talked to whom, and what was counted.
+type Counted = (Box<Summary>, Counters);
 
 /// Traces a program from its first packet to the last of its tree. Returns the program's exit status.
 ///
@@ -66,11 +70,13 @@ pub fn program(config: &Config) -> Result<u8> {
     let loaded = loaded(loading, &signals)?;
 
     let trace = record(config, &mut host, files, limits, signals, &netns, &mut changes, joined, loaded);
-    let status = event_loop()?.block_on(trace);
+    let ended = event_loop()?.block_on(trace);
     for error in changes.undo() {
         say!("nsntrace: {error}");
     }
-    status
+    let (status, summary) = ended?;
+    tell(config, summary);
+    Ok(status)
 }
 
 /// Attaches the capture, releases the program, and follows both to their end.
@@ -88,7 +94,7 @@ async fn record(
     changes: &mut Changes,
     joined: Joined,
     loaded: Loaded,
-) -> Result<u8> {
+) -> Result<(u8, Option<Counted>)> {
     let voice = Voice::new(config.words);
     let section = section(config, netns, &joined)?;
     let mut interfaces = vec![(&joined.names.inner[..], &[Direction::In, Direction::Out][..])];
@@ -118,6 +124,7 @@ async fn record(
     let keys = key_log.map(|file| Keys::new(KeyFile::new(file), host.key_log.take()));
     let writer = Writer::new(files, Encoder::new(config.format, section))
         .with_keys(keys)
+        .with_talk(talk(config))
         .with_processes(Processes::started_by(std::process::id(), "nsntrace"), packets.take_watch());
     let drain = Drain::start(packets, writer, config.count.map(u64::from))?;
     let mut recording = Recording::new(capture, drain, config.ring_bytes, voice);
@@ -133,7 +140,7 @@ async fn record(
         finished = recording.finish() => finished?,
         () = life.asked_to_end() => say!("nsntrace: ended while packets were still being written to the trace"),
     }
-    Ok(status)
+    Ok((status, recording.into_summary()))
 }
 
 /// Until the program's tree has ended; the capture may end before.
@@ -168,6 +175,18 @@ async fn follow(
             () = &mut keeping => {}
             () = &mut messages => {}
         }
+    }
+}
+
+/// Who looks at the packets, if anybody is to.
+fn talk(config: &Config) -> Option<Talk> {
+    config.summary.map(|_| Talk::new(true))
+}
+
+/// The last words, if they were wanted and there are some.
+fn tell(config: &Config, summary: Option<Counted>) {
+    if let (Some(form), Some((summary, counters))) = (config.summary, summary) {
+        report::tell(form, &summary, &counters);
     }
 }
 

@@ -26,6 +26,7 @@ use super::{
 use crate::{
     error::{Context, Error, Result},
     output::{pcapng::Moment, writer::Writer},
+    talk::Summary,
 };
 
 /// How long the thread stays away after there was something to do. It is not woken meanwhile, for the program pays the
@@ -58,6 +59,8 @@ pub struct Outcome {
     pub packets: u64,
     /// How it ended.
     pub end: End,
+    /// Who talked to whom, if that was wanted.
+    pub summary: Option<Box<Summary>>,
 }
 
 /// A running drain.
@@ -107,8 +110,11 @@ impl Drain {
 
     /// Waits for the end.
     pub async fn ended(&mut self) -> Outcome {
-        let lost =
-            |_| Outcome { packets: self.written.load(Ordering::Relaxed), end: End::Broken(panicked()) };
+        let lost = |_| Outcome {
+            packets: self.written.load(Ordering::Relaxed),
+            end: End::Broken(panicked()),
+            summary: None,
+        };
         (&mut self.outcome).await.unwrap_or_else(lost)
     }
 }
@@ -136,7 +142,7 @@ impl Worker {
             Ok(()) if self.left == 0 => End::Enough,
             Ok(()) => End::Asked,
         };
-        Outcome { packets: self.writer.packets(), end }
+        Outcome { packets: self.writer.packets(), end, summary: self.writer.into_summary().map(Box::new) }
     }
 
     fn work(&mut self) -> Result<()> {

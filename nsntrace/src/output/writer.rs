@@ -15,6 +15,7 @@ use crate::{
     capture::Watch,
     error::{Context, Result},
     ownership::processes::Processes,
+    talk::{Summary, Talk},
     tls_keys::Keys,
 };
 
@@ -32,6 +33,8 @@ pub struct Writer {
     keys: Option<Keys>,
     /// The processes that own the packets, and what tells of them.
     processes: Option<(Processes, Watch)>,
+    /// What the packets tell.
+    talk: Option<Talk>,
     /// What is not written yet, whole packets.
     block: Vec<u8>,
     /// How many.
@@ -52,6 +55,7 @@ impl Writer {
             encoder,
             keys: None,
             processes: None,
+            talk: None,
             block: Vec::with_capacity(2 * BLOCK),
             waiting: 0,
             packets: 0,
@@ -73,6 +77,17 @@ impl Writer {
     pub fn with_processes(mut self, processes: Processes, watch: Option<Watch>) -> Self {
         self.processes = watch.map(|watch| (processes, watch));
         self
+    }
+
+    /// The same with somebody who looks at the packets.
+    pub fn with_talk(mut self, talk: Option<Talk>) -> Self {
+        self.talk = talk;
+        self
+    }
+
+    /// Who talked to whom, if that was wanted.
+    pub fn into_summary(self) -> Option<Summary> {
+        self.talk?.into_summary()
     }
 
     /// Begins the first file, for a capture that begins at that moment.
@@ -154,6 +169,9 @@ impl Writer {
             _ => None,
         };
         self.encoder.packet(&mut self.block, time, header, name, packet);
+        if let Some(talk) = &mut self.talk {
+            talk.see(header, packet);
+        }
         self.waiting += 1;
         if self.block.len() >= BLOCK { self.flush() } else { Ok(()) }
     }

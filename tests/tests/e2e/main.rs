@@ -31,6 +31,7 @@ mod run_folder;
 mod runner;
 mod setup_failure;
 mod signals;
+mod summary;
 mod terminal;
 mod tls_keys;
 mod trace;
@@ -83,6 +84,7 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("flood", flood::CASES),
     ("tls_keys", tls_keys::CASES),
     ("ownership", ownership::CASES),
+    ("summary", summary::CASES),
 ];
 
 fn main() {

@@ -354,6 +354,7 @@ mod tests {
             bytes: vec![1, 2, 3],
             direction: 1,
             owner: None,
+            process: None,
         };
         assert_eq!(read.packets, [expected]);
     }

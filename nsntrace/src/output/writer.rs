@@ -164,13 +164,10 @@ impl Writer {
         if let Some(keys) = &mut self.keys {
             keys.see(header, packet, self.block.len());
         }
-        let name = match &mut self.processes {
-            Some((processes, _)) if header.owner != 0 => processes.owner(header.owner, header.time),
-            _ => None,
-        };
-        self.encoder.packet(&mut self.block, time, header, name, packet);
+        let owner = self.processes.as_mut().and_then(|(processes, _)| processes.owner(header));
+        self.encoder.packet(&mut self.block, time, header, owner, packet);
         if let Some(talk) = &mut self.talk {
-            talk.see(header, packet);
+            talk.see(header, packet, owner);
         }
         self.waiting += 1;
         if self.block.len() >= BLOCK { self.flush() } else { Ok(()) }

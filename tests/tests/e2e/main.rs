@@ -19,6 +19,7 @@ mod iptables;
 mod ipv6;
 mod limits;
 mod live;
+mod names;
 mod network;
 mod output;
 mod parallel;
@@ -83,6 +84,7 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("flood", flood::CASES),
     ("tls_keys", tls_keys::CASES),
     ("summary", summary::CASES),
+    ("names", names::CASES),
 ];
 
 fn main() {

@@ -20,6 +20,7 @@ pub mod namespace;
 mod netlink;
 pub mod output;
 mod own_thread;
+pub mod ownership;
 pub mod publish;
 pub mod recording;
 pub mod signals;

@@ -33,6 +33,7 @@ use crate::{
         writer::Writer,
     },
     own_thread::Ongoing,
+    ownership::{Owners, processes::Processes},
     recording::Recording,
     signals::{Signals, Stoppable, hold_reports, keep_children},
     talk::{Summary, Talk, report},
@@ -99,7 +100,7 @@ async fn record(
     let mut interfaces = vec![(&joined.names.inner[..], &[Direction::In, Direction::Out][..])];
     // What goes out there comes in there too, and is one packet.
     interfaces.extend(config.loopback.then_some(("lo", &[Direction::Out][..])));
-    let (capture, packets, log) = loaded.attach(netns.try_clone()?, &interfaces)?;
+    let (capture, mut packets, log) = loaded.attach(netns.try_clone()?, &interfaces, joined.leaf.path())?;
     if let Some(signal) = signals.pending_end() {
         return Err(Error::Interrupted(signal as i32));
     }
@@ -121,8 +122,10 @@ async fn record(
     })?;
     let keeper = Keeper::new(covers, pid);
     let keys = key_log.map(|file| Keys::new(KeyFile::new(file), host.key_log.take()));
-    let writer =
-        Writer::new(files, Encoder::new(config.format, section)).with_keys(keys).with_talk(talk(config));
+    let writer = Writer::new(files, Encoder::new(config.format, section))
+        .with_keys(keys)
+        .with_talk(talk(config))
+        .with_processes(Processes::started_by(std::process::id(), "nsntrace"), packets.take_watch());
     let drain = Drain::start(packets, writer, config.count.map(u64::from))?;
     let mut recording = Recording::new(capture, drain, config.ring_bytes, voice);
     let tree = Tree::new(joined.leaf.clone(), netns.try_clone()?);
@@ -250,5 +253,12 @@ pub fn settings(config: &Config, hook: Hook, filter: Option<&Compiled>) -> Setti
         ring_bytes: config.ring_bytes,
         messages: config.words == Words::Verbose,
         filter: filter.map(|filter| filter.program.clone()),
+        owners: owners(config),
     }
+}
+
+/// What is wanted of the owners of packets. A pcap has no place for them.
+fn owners(config: &Config) -> Option<Owners> {
+    let told = config.format == Format::Pcapng;
+    told.then(|| Owners { only: Vec::new(), told })
 }

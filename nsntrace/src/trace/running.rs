@@ -24,6 +24,7 @@ use crate::{
     error::{Context, Error, Result},
     output::{encoder::Encoder, section::Section, series::Series, trace_file::Invoker, writer::Writer},
     own_thread::Ongoing,
+    ownership::processes::Processes,
     recording::Recording,
     signals::{SignalStream, Signals, Stoppable, hold_reports},
     words::{Voice, plain, say},
@@ -57,9 +58,11 @@ async fn record(
     let voice = Voice::new(config.words);
     let reader = if files.file().is_stdout() { reader()? } else { None };
     let encoder = Encoder::new(config.format, section(config, &present.cgroup));
-    let writer = Writer::new(files, encoder).with_talk(talk(config));
     let removal = Removal::watch(&present.cgroup, &cgroup::mount()?)?;
-    let (capture, packets, log) = loaded.attach_to_cgroup(&present.cgroup)?;
+    let (capture, mut packets, log) = loaded.attach_to_cgroup(&present.cgroup)?;
+    let writer = Writer::new(files, encoder)
+        .with_talk(talk(config))
+        .with_processes(Processes::default(), packets.take_watch());
     if let Some(signal) = signals.pending_end() {
         return Err(Error::Interrupted(signal as i32));
     }

@@ -22,6 +22,7 @@ mod live;
 mod names;
 mod network;
 mod output;
+mod ownership;
 mod parallel;
 mod pcapng;
 mod publish;
@@ -83,6 +84,7 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("upkeep", upkeep::CASES),
     ("flood", flood::CASES),
     ("tls_keys", tls_keys::CASES),
+    ("ownership", ownership::CASES),
     ("summary", summary::CASES),
     ("names", names::CASES),
 ];

@@ -15,7 +15,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{COUNT_EVERY, event_loop, loaded, pass_on, settings, until};
+use super::{COUNT_EVERY, done, event_loop, pass_on, settings, until};
 use crate::{
     capture::{Hook, KernelLog, Loaded, drain::Drain},
     cgroup::{self, Removal, Tree},
@@ -40,7 +40,7 @@ pub fn running(config: &Config, running: &Running) -> Result<()> {
     let signals = Signals::take_over()?;
     let settings = settings(config, Hook::Cgroup, present.filter.as_ref());
     let loading = Ongoing::start(move || Loaded::load(&settings)).context("start", "a thread")?;
-    let loaded = loaded(loading, &signals)?;
+    let loaded = done(loading, &signals)?;
     event_loop()?.block_on(record(config, present, files, signals, loaded))
 }
 

@@ -25,7 +25,17 @@ pub fn capture(ctx: &impl EbpfContext, hook: Hook, direction: u8) {
     let cpu = unsafe { bpf_get_smp_processor_id() };
     let Some(processor) = PROCESSORS.get_ptr_mut(cpu) else { return };
     let skb = ctx.as_ptr().cast::<__sk_buff>();
-    let header = describe(skb, hook, direction);
+    #[cfg(feature = "owner")]
+    let owner = crate::owner::find(skb, hook, direction);
+    #[cfg(not(feature = "owner"))]
+    let owner = 0;
+    #[cfg(feature = "owner")]
+    if !crate::owner::processes::is_wanted(owner) {
+        // SAFETY: the element is this CPU's own, as below.
+        unsafe { count(&raw mut (*processor).counters.filtered, hook) };
+        return;
+    }
+    let header = describe(skb, hook, direction, owner);
 
     // SAFETY: the element is this CPU's own: where programs do not interrupt each other, for plain stores and for the
     // stage; elsewhere for what is done in one step.
@@ -74,7 +84,7 @@ unsafe fn count(counter: *mut u64, hook: Hook) {
 /// All but the time.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "the kernel keeps 16 bits of a tag in 32")]
-fn describe(skb: *const __sk_buff, hook: Hook, direction: u8) -> RecordHeader {
+fn describe(skb: *const __sk_buff, hook: Hook, direction: u8, owner: u32) -> RecordHeader {
     // SAFETY: a valid context; the verifier turns these loads into loads of the kernel's own fields.
     let skb = unsafe { &*skb };
     let tagged = hook == Hook::Tc && skb.vlan_present != 0;
@@ -82,7 +92,7 @@ fn describe(skb: *const __sk_buff, hook: Hook, direction: u8) -> RecordHeader {
         time: 0,
         wire_len: skb.len,
         cap_len: skb.len.min(SNAPLEN.load()),
-        owner: 0,
+        owner,
         ifindex: skb.ifindex,
         vlan_tci: if tagged { skb.vlan_tci as u16 } else { 0 },
         vlan_proto: if tagged { u16::from_be(skb.vlan_proto as u16) } else { 0 },

@@ -4,6 +4,12 @@
 #![feature(asm_experimental_arch)]
 
 mod capture;
+#[cfg(feature = "owner")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "halves of pairs, protocols in words, and sizes that are small"
+)]
+mod owner;
 mod ring;
 mod stage;
 

@@ -70,8 +70,8 @@ impl Lookups {
     }
 }
 
-/// Joins the namespace to the host: link, forwarding, routing, NAT, and a cgroup for who lives in it. `link_is_there` is
-/// told when the link is as it will be, and the rest goes on.
+/// Joins the namespace to the host: link, forwarding, routing, NAT, and a cgroup for who lives in it. `are_there` is told
+/// when link and cgroup are as they will be, and the rest goes on.
 ///
 /// # Errors
 /// Where one of it fails; what was changed is undone then. Where only IPv6 cannot be had, that is said.
@@ -80,7 +80,7 @@ pub fn join(
     host: &Host,
     netns: &Netns,
     signals: &Signals,
-    link_is_there: impl FnOnce(&Names),
+    are_there: impl FnOnce(&Names, &Leaf),
 ) -> Result<(Changes, Joined)> {
     let voice = Voice::new(config.words);
     let (mut changes, lock) = Changes::begin(|| signals.pending_end())?;
@@ -96,6 +96,7 @@ pub fn join(
     changes.make(Change::Link { name: names.outer.clone() }, || {
         link::create(&names, netns.as_fd(), &subnet, ways.mtu, id)
     })?;
+    changes.make(Change::Cgroup { path: leaf.path().to_owned() }, || leaf.create())?;
     inside::configure(netns, &names.inner, &subnet)?;
     sysctls::carry_over(netns)?;
     forwarding::allow(&names.outer)?;
@@ -109,7 +110,7 @@ pub fn join(
     let ipv6 = ipv6::join(&mut changes, netns, &names, &ways, &survey.taken)
         .inspect_err(|error| ipv6::do_without(netns, &names, error, voice))
         .ok();
-    link_is_there(&names);
+    are_there(&names, &leaf);
 
     let (ipv6, switches6) = ipv6.unzip();
     let subnets = [Some(subnet), ipv6.map(|ipv6| ipv6.subnet)];
@@ -133,7 +134,6 @@ pub fn join(
         }
     };
     open(config, &names.outer, ipv6.is_some())?;
-    changes.make(Change::Cgroup { path: leaf.path().to_owned() }, || leaf.create())?;
 
     leads_out |= ipv6.is_some_and(|ipv6| ipv6.leads_out);
     if let Some((device, _)) = ways.only_by.filter(|_| !leads_out) {

@@ -6,6 +6,7 @@ pub use running::running;
 
 use std::{
     os::fd::AsFd,
+    path::PathBuf,
     sync::{
         Arc,
         mpsc::{self, Receiver},
@@ -15,7 +16,7 @@ use std::{
 
 use ipnet::IpNet;
 use nix::{net::if_::if_nametoindex, sys::prctl::set_child_subreaper};
-use nsntrace_ebpf::linktype;
+use nsntrace_ebpf::{Counters, linktype};
 use tokio::{
     runtime::{self, Runtime},
     time::{MissedTickBehavior, interval, sleep},
@@ -24,7 +25,7 @@ use tokio::{
 use crate::{
     capture::{Capture, Direction, Hook, KernelLog, Loaded, Packets, Settings, drain::Drain},
     check::{self, Host},
-    config::{Config, Words},
+    config::{Config, Format, Words},
     error::{Context, Error, Result},
     filter::Compiled,
     host::{Changes, guardian::Guardian},
@@ -40,8 +41,10 @@ use crate::{
         writer::Writer,
     },
     own_thread::Ongoing,
+    ownership::{Owners, processes::Processes},
     recording::Recording,
     signals::{Signals, Stoppable, hold_reports, keep_children},
+    talk::{Summary, Talk, report},
     tls_keys::{KeyFile, Keys},
     tracee::{self, Start},
     tree::Tree,
@@ -50,6 +53,9 @@ use crate::{
 
 /// How often the running count is renewed.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
+
+/// Who talked to whom, and what was counted.
+type Counted = (Box<Summary>, Counters);
 
 /// Traces a program from its first packet to the last of its tree. Returns the program's exit status.
 ///
@@ -69,18 +75,20 @@ pub fn program(config: &Config) -> Result<u8> {
     let settings = settings(config, Hook::Interface, host.filter.as_ref());
     let (link, link_is_there) = mpsc::channel();
     let attaching = attaching(settings, netns.try_clone()?, config.loopback, link_is_there)?;
-    let (mut changes, joined) = join(config, &host, &netns, &signals, |names| {
+    let (mut changes, joined) = join(config, &host, &netns, &signals, |names, leaf| {
         // Where nobody listens any more, its error comes below.
-        let _ = link.send(names.inner.clone());
+        let _ = link.send((names.inner.clone(), leaf.path().to_owned()));
     })?;
     let attached = done(attaching, &signals)?;
 
     let trace = record(config, &mut host, files, limits, signals, &netns, &mut changes, joined, attached);
-    let status = event_loop()?.block_on(trace);
+    let ended = event_loop()?.block_on(trace);
     for error in changes.undo() {
         say!("nsntrace: {error}");
     }
-    status
+    let (status, summary) = ended?;
+    tell(config, summary);
+    Ok(status)
 }
 
 /// A capture, and what comes out of it.
@@ -92,15 +100,15 @@ fn attaching(
     settings: Settings,
     netns: Netns,
     loopback: bool,
-    link_is_there: Receiver<String>,
+    link_is_there: Receiver<(String, PathBuf)>,
 ) -> Result<Ongoing<Result<Attached>>> {
     let attach = move || {
         let loaded = Loaded::load(&settings)?;
-        let link = link_is_there.recv().context("wait for", "the link")?;
+        let (link, cgroup) = link_is_there.recv().context("wait for", "the link")?;
         let mut interfaces = vec![(&link[..], &[Direction::In, Direction::Out][..])];
         // What goes out there comes in there too, and is one packet.
         interfaces.extend(loopback.then_some(("lo", &[Direction::Out][..])));
-        loaded.attach(netns, &interfaces)
+        loaded.attach(netns, &interfaces, &cgroup)
     };
     Ongoing::start(attach).context("start", "a thread")
 }
@@ -119,8 +127,8 @@ async fn record(
     netns: &Netns,
     changes: &mut Changes,
     joined: Joined,
-    (capture, packets, log): Attached,
-) -> Result<u8> {
+    (capture, mut packets, log): Attached,
+) -> Result<(u8, Option<Counted>)> {
     let voice = Voice::new(config.words);
     let section = section(config, netns, &joined)?;
     if let Some(signal) = signals.pending_end() {
@@ -144,7 +152,10 @@ async fn record(
     })?;
     let keeper = Keeper::new(covers, pid);
     let keys = key_log.map(|file| Keys::new(KeyFile::new(file), host.key_log.take()));
-    let writer = Writer::new(files, Encoder::new(config.format, section)).with_keys(keys);
+    let writer = Writer::new(files, Encoder::new(config.format, section))
+        .with_keys(keys)
+        .with_talk(talk(config))
+        .with_processes(Processes::started_by(std::process::id(), "nsntrace"), packets.take_watch());
     let drain = Drain::start(packets, writer, config.count.map(u64::from))?;
     let mut recording = Recording::new(capture, drain, config.ring_bytes, voice);
     let tree = Tree::new(joined.leaf.clone(), netns.try_clone()?);
@@ -163,7 +174,7 @@ async fn record(
         finished = recording.finish() => finished?,
         () = life.asked_to_end() => say!("nsntrace: ended while packets were still being written to the trace"),
     }
-    Ok(status)
+    Ok((status, recording.into_summary()))
 }
 
 /// Until the program's tree has ended; the capture may end before.
@@ -198,6 +209,18 @@ async fn follow(
             () = &mut keeping => {}
             () = &mut messages => {}
         }
+    }
+}
+
+/// Who looks at the packets, if anybody is to.
+fn talk(config: &Config) -> Option<Talk> {
+    config.summary.map(|_| Talk::new(true))
+}
+
+/// The last words, if they were wanted and there are some.
+fn tell(config: &Config, summary: Option<Counted>) {
+    if let (Some(form), Some((summary, counters))) = (config.summary, summary) {
+        report::tell(form, &summary, &counters);
     }
 }
 
@@ -263,5 +286,12 @@ pub fn settings(config: &Config, hook: Hook, filter: Option<&Compiled>) -> Setti
         ring_bytes: config.ring_bytes,
         messages: config.words == Words::Verbose,
         filter: filter.map(|filter| filter.program.clone()),
+        owners: owners(config),
     }
+}
+
+/// What is wanted of the owners of packets. A pcap has no place for them.
+fn owners(config: &Config) -> Option<Owners> {
+    let told = config.format == Format::Pcapng;
+    told.then(|| Owners { only: Vec::new(), told })
 }

@@ -24,6 +24,8 @@ pub struct Pcapng {
     pub secrets: Vec<(usize, String)>,
     /// Statistics, each with its interface's number.
     pub statistics: Vec<(u32, Statistics)>,
+    /// What the statistics say of each process.
+    pub processes: Vec<String>,
 }
 
 /// An interface.
@@ -58,6 +60,10 @@ pub struct Passed {
     pub bytes: Vec<u8>,
     /// 1 in, 2 out.
     pub direction: u32,
+    /// The number of the process that owns it, and its name, by the comment.
+    pub owner: Option<(u32, String)>,
+    /// The number by the option for it.
+    pub process: Option<u32>,
 }
 
 /// An interface's statistics.
@@ -182,10 +188,21 @@ impl Pcapng {
         ensure!(length <= source.snaplen, "{length} bytes of a packet, and the limit is {}", source.snaplen);
         ensure!(length <= wire_length, "{length} bytes of a packet of {wire_length}");
         let bytes = body.padded(length as usize)?.to_vec();
-        let [(2, flags)] = body.options(&[])?[..] else { bail!("not just flags in a packet's options") };
+        let options: BTreeMap<_, _> = body.options(&[])?.into_iter().collect();
+        ensure!(
+            options.keys().all(|code| matches!(code, 1 | 2 | 8)),
+            "options {:?} of a packet",
+            options.keys()
+        );
+        let flags = *options.get(&2).context("a packet without flags")?;
+        let owner = options.get(&1).map(|comment| owner(text(comment)?)).transpose()?;
+        let process = options.get(&8).map(|option| process(option)).transpose()?;
+        if process.is_some() {
+            ensure!(process == owner.as_ref().map(|(pid, _)| *pid), "process {process:?} of {owner:?}");
+        }
         let direction = u32::from_le_bytes(flags.try_into().context("flags have 4 bytes")?);
         ensure!(matches!(direction, 1 | 2), "flags {direction:#x}");
-        self.packets.push(Passed { interface, time, wire_length, bytes, direction });
+        self.packets.push(Passed { interface, time, wire_length, bytes, direction, owner, process });
         Ok(())
     }
 
@@ -195,10 +212,13 @@ impl Pcapng {
         let time = body.stamp()?;
         let mut counts = BTreeMap::new();
         let mut times = BTreeMap::new();
-        for (code, value) in body.options(&[])? {
+        for (code, value) in body.options(&[1])? {
             let mut value = Bytes(value);
             match code {
-                1 => drop(text(value.0)?),
+                1 => {
+                    let comment = text(value.0)?;
+                    self.processes.extend(Some(comment).filter(|comment| comment.starts_with("process ")));
+                }
                 2 | 3 => drop(times.insert(code, value.stamp()?)),
                 4..=6 | 8 => drop(counts.insert(code, value.u64()?)),
                 _ => bail!("option {code} in statistics"),
@@ -219,6 +239,21 @@ impl Pcapng {
         self.statistics.push((interface, statistics));
         Ok(())
     }
+}
+
+/// A process's number. That of the thread is not known.
+fn process(option: &[u8]) -> Result<u32> {
+    let mut option = Bytes(option);
+    let (process, thread) = (option.u32()?, option.u32()?);
+    ensure!(thread == 0 && option.0.is_empty(), "thread {thread}");
+    Ok(process)
+}
+
+/// An owner's number and its name, which may be missing.
+fn owner(comment: String) -> Result<(u32, String)> {
+    let owner = comment.strip_prefix("pid ").with_context(|| format!("the comment {comment:?}"))?;
+    let (pid, name) = owner.split_once(' ').unwrap_or((owner, ""));
+    Ok((pid.parse()?, name.to_owned()))
 }
 
 fn text(bytes: &[u8]) -> Result<String> {
@@ -312,8 +347,15 @@ mod tests {
     #[test]
     fn a_packet_is_read() {
         let read = Pcapng::parse(&file()).expect("valid");
-        let expected =
-            Passed { interface: 0, time: 1 << 32 | 2, wire_length: 60, bytes: vec![1, 2, 3], direction: 1 };
+        let expected = Passed {
+            interface: 0,
+            time: 1 << 32 | 2,
+            wire_length: 60,
+            bytes: vec![1, 2, 3],
+            direction: 1,
+            owner: None,
+            process: None,
+        };
         assert_eq!(read.packets, [expected]);
     }
 

@@ -44,12 +44,19 @@ impl Encoder {
         }
     }
 
-    /// Adds a packet that passed at `time` since the epoch.
-    pub(super) fn packet(&mut self, out: &mut Vec<u8>, time: Duration, header: &RecordHeader, packet: &[u8]) {
+    /// Adds a packet that passed at `time` since the epoch, and the name of its owner where that is known.
+    pub(super) fn packet(
+        &mut self,
+        out: &mut Vec<u8>,
+        time: Duration,
+        header: &RecordHeader,
+        owner: Option<&str>,
+        packet: &[u8],
+    ) {
         let frame = Frame::new(header, packet, self.snaplen);
         match &mut self.kind {
             Kind::Pcap { .. } => pcap::packet(out, time, &frame),
-            Kind::Pcapng(pcapng) => pcapng.packet(out, time, header, &frame),
+            Kind::Pcapng(pcapng) => pcapng.packet(out, time, header, owner, &frame),
         }
     }
 
@@ -61,11 +68,11 @@ impl Encoder {
         }
     }
 
-    /// Ends a file that holds what passed between two moments.
-    pub(super) fn end(&self, out: &mut Vec<u8>, from: &Moment, to: &Moment) {
+    /// Ends a file that holds what passed between two moments, with these lines of its processes.
+    pub(super) fn end(&self, out: &mut Vec<u8>, from: &Moment, to: &Moment, processes: Vec<String>) {
         match &self.kind {
             Kind::Pcap { .. } => {}
-            Kind::Pcapng(pcapng) => pcapng.end(out, from, to),
+            Kind::Pcapng(pcapng) => pcapng.end(out, from, to, processes),
         }
     }
 

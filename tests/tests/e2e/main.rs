@@ -21,6 +21,7 @@ mod limits;
 mod live;
 mod network;
 mod output;
+mod ownership;
 mod parallel;
 mod pcapng;
 mod publish;
@@ -30,6 +31,7 @@ mod run_folder;
 mod runner;
 mod setup_failure;
 mod signals;
+mod summary;
 mod terminal;
 mod tls_keys;
 mod trace;
@@ -81,6 +83,8 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("upkeep", upkeep::CASES),
     ("flood", flood::CASES),
     ("tls_keys", tls_keys::CASES),
+    ("ownership", ownership::CASES),
+    ("summary", summary::CASES),
 ];
 
 fn main() {

@@ -212,9 +212,10 @@ async fn follow(
     }
 }
 
-/// Who looks at the packets, if anybody is to.
+/// Who looks at the packets, if anybody is to: a pcapng has a place for names.
 fn talk(config: &Config) -> Option<Talk> {
-    config.summary.map(|_| Talk::new(true))
+    let with_summary = config.summary.is_some();
+    (with_summary || config.format == Format::Pcapng).then(|| Talk::new(with_summary))
 }
 
 /// The last words, if they were wanted and there are some.

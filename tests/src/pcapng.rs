@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -22,6 +23,8 @@ pub struct Pcapng {
     pub packets: Vec<Passed>,
     /// Logs of TLS keys, each with the number of packets before it.
     pub secrets: Vec<(usize, String)>,
+    /// Names of addresses, each with the number of packets before it.
+    pub names: Vec<(usize, IpAddr, String)>,
     /// Statistics, each with its interface's number.
     pub statistics: Vec<(u32, Statistics)>,
     /// What the statistics say of each process.
@@ -104,6 +107,7 @@ impl Pcapng {
                 1 => file.interface(body),
                 5 => file.statistics(body),
                 6 => file.packet(body),
+                4 => file.names(body),
                 10 => file.secrets(body),
                 _ => bail!("a block of the unknown type {kind:#x}"),
             };
@@ -126,6 +130,29 @@ impl Pcapng {
             pcap.extend(&packet.bytes);
         }
         Ok(pcap)
+    }
+
+    fn names(&mut self, mut body: Bytes) -> Result<()> {
+        loop {
+            let (kind, length) = (body.u16()?, usize::from(body.u16()?));
+            let value = body.padded(length)?;
+            let (address, name) = match kind {
+                0 => break,
+                1 => {
+                    let (address, name) = value.split_first_chunk::<4>().context("no address")?;
+                    (IpAddr::from(*address), name)
+                }
+                2 => {
+                    let (address, name) = value.split_first_chunk::<16>().context("no address")?;
+                    (IpAddr::from(*address), name)
+                }
+                _ => bail!("a record of type {kind} among names"),
+            };
+            let name = name.strip_suffix(b"\0").context("the name has no end")?;
+            self.names.push((self.packets.len(), address, text(name)?));
+        }
+        ensure!(body.0.is_empty(), "more than names");
+        Ok(())
     }
 
     fn secrets(&mut self, mut body: Bytes) -> Result<()> {

@@ -2,10 +2,19 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use etherparse::{Ipv6ExtensionSlice, Ipv6ExtensionsSlice, LaxIpPayloadSlice, LaxNetSlice, LaxSlicedPacket};
+use etherparse::{Ipv6ExtensionSlice, LaxIpSlice};
 use nsntrace_ebpf::linktype;
 
-use super::transport::Transport;
+use super::{number, transport::Transport};
+
+/// Bytes of the two addresses in an Ethernet frame.
+const ADDRESSES: usize = 12;
+
+/// Types of what is in a frame.
+const IPV4: u16 = 0x0800;
+const IPV6: u16 = 0x86dd;
+const VLAN: u16 = 0x8100;
+const SERVICE_VLAN: u16 = 0x88a8;
 
 /// An IP packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,38 +43,21 @@ pub struct Fragment {
 impl<'a> Packet<'a> {
     /// Reads a packet of this link type, see [`linktype`], that had `wire_length` bytes. None where it is no IP.
     pub fn read(link_type: u16, bytes: &'a [u8], wire_length: u32) -> Option<Self> {
-        let sliced = match link_type {
-            linktype::EN10MB => LaxSlicedPacket::from_ethernet(bytes).ok()?,
-            linktype::RAW => LaxSlicedPacket::from_ip(bytes).ok()?,
+        let ip = match link_type {
+            linktype::EN10MB => behind_ethernet(bytes)?,
+            linktype::RAW => bytes,
             _ => return None,
         };
-        let (source, target, fragment, payload): (IpAddr, IpAddr, _, &LaxIpPayloadSlice<'a>) = match sliced
-            .net
-            .as_ref()?
-        {
-            LaxNetSlice::Ipv4(ip) => {
-                let header = ip.header();
-                let fragment = Fragment {
-                    id: header.identification().into(),
-                    is_first: header.fragments_offset().value() == 0,
-                };
-                (header.source_addr().into(), header.destination_addr().into(), Some(fragment), ip.payload())
-            }
-            LaxNetSlice::Ipv6(ip) => {
-                let header = ip.header();
-                let fragment = fragment(ip.extensions());
-                (header.source_addr().into(), header.destination_addr().into(), fragment, ip.payload())
-            }
-            LaxNetSlice::Arp(_) => return None,
-        };
-        let fragment = fragment.filter(|_| payload.fragmented);
+        let (ip, _) = LaxIpSlice::from_slice(ip).ok()?;
+        let payload = ip.payload();
+        let fragment = if payload.fragmented { fragment(&ip) } else { None };
         let protocol = payload.ip_number.0;
         let cut = if payload.incomplete { (wire_length as usize).saturating_sub(bytes.len()) } else { 0 };
         let transport = match fragment {
             Some(Fragment { is_first: false, .. }) => Transport::Other,
             _ => Transport::read(protocol, payload.payload, cut),
         };
-        Some(Self { source, target, protocol, transport, fragment })
+        Some(Self { source: ip.source_addr(), target: ip.destination_addr(), protocol, transport, fragment })
     }
 
     /// The addresses with the ports of its transport, or with 0 where that has none: the sender's, then the receiver's.
@@ -79,13 +71,33 @@ impl<'a> Packet<'a> {
     }
 }
 
-fn fragment(extensions: &Ipv6ExtensionsSlice<'_>) -> Option<Fragment> {
-    extensions.clone().into_iter().find_map(|extension| match extension {
-        Ipv6ExtensionSlice::Fragment(header) => {
-            Some(Fragment { id: header.identification(), is_first: header.fragment_offset().value() == 0 })
+/// The IP packet in an Ethernet frame, behind its VLAN tags.
+fn behind_ethernet(frame: &[u8]) -> Option<&[u8]> {
+    let mut rest = frame.get(ADDRESSES..)?;
+    loop {
+        match number(&mut rest)? {
+            IPV4 | IPV6 => return Some(rest),
+            VLAN | SERVICE_VLAN => drop(rest.split_off(..2)?),
+            _ => return None,
         }
-        _ => None,
-    })
+    }
+}
+
+fn fragment(ip: &LaxIpSlice<'_>) -> Option<Fragment> {
+    match ip {
+        LaxIpSlice::Ipv4(ip) => {
+            let header = ip.header();
+            let is_first = header.fragments_offset().value() == 0;
+            Some(Fragment { id: header.identification().into(), is_first })
+        }
+        LaxIpSlice::Ipv6(ip) => ip.extensions().clone().into_iter().find_map(|extension| match extension {
+            Ipv6ExtensionSlice::Fragment(header) => {
+                let is_first = header.fragment_offset().value() == 0;
+                Some(Fragment { id: header.identification(), is_first })
+            }
+            _ => None,
+        }),
+    }
 }
 
 #[cfg(test)]
@@ -130,6 +142,15 @@ mod tests {
         let packet = Packet::read(linktype::EN10MB, &frame, 46).expect("a packet");
         let udp = Udp { source: 1000, target: 53, payload: b"word" };
         assert_eq!(packet.transport, Transport::Udp(udp));
+    }
+
+    #[test]
+    fn tags_are_skipped() {
+        let frame = frames::udp("10.0.0.1:1000", "10.0.0.2:53", b"word");
+        let tagged = [&frame[..12], &[0x88, 0xa8, 0, 1, 0x81, 0, 0, 2], &frame[12..]].concat();
+        let packet = Packet::read(linktype::EN10MB, &tagged, 54).expect("a packet");
+        assert_eq!(packet.ends().1.port(), 53);
+        assert_eq!(Packet::read(linktype::EN10MB, &tagged[..19], 54), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! From packets to the bytes of a trace.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use nsntrace_ebpf::RecordHeader;
 
@@ -65,6 +65,14 @@ impl Encoder {
         match &self.kind {
             Kind::Pcap { .. } => {}
             Kind::Pcapng(_) => Pcapng::secrets(out, lines),
+        }
+    }
+
+    /// Adds names of addresses. A pcap has no place for them.
+    pub(super) fn names(&self, out: &mut Vec<u8>, names: &[(IpAddr, String)]) {
+        match &self.kind {
+            Kind::Pcap { .. } => {}
+            Kind::Pcapng(_) => Pcapng::names(out, names),
         }
     }
 

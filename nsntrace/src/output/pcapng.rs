@@ -2,7 +2,7 @@
 //!
 //! The format is that of the IETF's draft-ietf-opsawg-pcapng.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use byteorder_slice::LittleEndian;
 use nsntrace_ebpf::{Counters, RecordHeader};
@@ -16,6 +16,7 @@ use pcap_file::pcapng::{
 
 use super::{
     frame::Frame,
+    names,
     section::{Interface, Section, fitting, header},
 };
 use crate::words::plain;
@@ -142,6 +143,13 @@ impl Pcapng {
         out.extend_from_slice(&total.to_le_bytes());
     }
 
+    /// Appends names of addresses, if there are any.
+    pub(super) fn names(out: &mut Vec<u8>, names: &[(IpAddr, String)]) {
+        if let Some(block) = names::block(names) {
+            append(out, block);
+        }
+    }
+
     /// Appends the statistics of what passed between two moments.
     ///
     /// How many packets are in the file is known of each interface, what was seen and lost of all of them together, and
@@ -240,7 +248,10 @@ fn word(number: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use nsntrace_ebpf::{direction, linktype};
-    use pcap_file::pcapng::{Block, PcapNgReader, blocks::enhanced_packet::EnhancedPacketOption};
+    use pcap_file::pcapng::{
+        Block, PcapNgReader,
+        blocks::{enhanced_packet::EnhancedPacketOption, name_resolution::Record},
+    };
 
     use super::*;
 
@@ -359,6 +370,23 @@ mod tests {
                 Counted::IsbUsrDeliv(0)
             ]
         );
+    }
+
+    #[test]
+    fn names_stand_with_their_addresses() {
+        let mut out = Vec::new();
+        let mut pcapng = Pcapng::new(section());
+        pcapng.begin(&mut out);
+        let length = out.len();
+        Pcapng::names(&mut out, &[]);
+        assert_eq!(out.len(), length);
+        let six: IpAddr = "fd00::1".parse().expect("valid");
+        Pcapng::names(&mut out, &[([10, 0, 0, 1].into(), "a.test".into()), (six, "b.test".into())]);
+        let block = blocks(&out).pop().and_then(Block::into_name_resolution).expect("names");
+        let [Record::Ipv4(four), Record::Ipv6(six)] = &block.records[..] else { panic!("{block:?}") };
+        assert_eq!((&four.ip_addr[..], &four.names[..]), (&[10, 0, 0, 1][..], &["a.test".into()][..]));
+        assert_eq!((six.ip_addr[0], six.ip_addr[15], &six.names[..]), (0xfd, 1, &["b.test".into()][..]));
+        assert_eq!(Pcapng::whole(&out), (0, out.len()));
     }
 
     #[test]

@@ -171,6 +171,8 @@ impl Writer {
         self.encoder.packet(&mut self.block, time, header, name, packet);
         if let Some(talk) = &mut self.talk {
             talk.see(header, packet);
+            // Whoever reads it live knows them before the packets that go there.
+            self.encoder.names(&mut self.block, &talk.news());
         }
         self.waiting += 1;
         if self.block.len() >= BLOCK { self.flush() } else { Ok(()) }
@@ -241,6 +243,9 @@ impl Writer {
         self.encoder.begin(&mut self.block);
         if let Some(keys) = &self.keys {
             self.encoder.secrets(&mut self.block, &keys.recent());
+        }
+        if let Some(talk) = &self.talk {
+            self.encoder.names(&mut self.block, &talk.recent());
         }
         let (_, result) = write_all(self.files.file().file(), &self.block);
         self.told(result)?;

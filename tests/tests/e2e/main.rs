@@ -19,6 +19,7 @@ mod iptables;
 mod ipv6;
 mod limits;
 mod live;
+mod names;
 mod network;
 mod output;
 mod ownership;
@@ -85,6 +86,7 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("tls_keys", tls_keys::CASES),
     ("ownership", ownership::CASES),
     ("summary", summary::CASES),
+    ("names", names::CASES),
 ];
 
 fn main() {

@@ -113,7 +113,12 @@ fn old_connections_and_new_ones(lab: &Lab) -> Result<()> {
         let pid = client.process.pid();
         let line = file.processes.iter().find(|line| line.starts_with(&format!("process {pid} python3, ")));
         let line = line.with_context(|| format!("no {pid} in {:?}", file.processes))?;
-        ensure!(line.contains(", 4 packets, /usr/bin/python3") && line.contains(": python3 -c "), "{line}");
+        ensure!(
+            !line.contains(", 0 packets")
+                && line.contains(" packets, /usr/bin/python3")
+                && line.contains(": python3 -c "),
+            "{line}"
+        );
         let from =
             line.split_once(" from ").and_then(|(_, rest)| rest.split(',').next()).context("no time")?;
         let began: f64 = from.parse()?;

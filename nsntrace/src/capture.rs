@@ -6,6 +6,7 @@ pub mod drain;
 mod filtered;
 mod hook;
 mod kernel_log;
+mod lanes;
 mod mapping;
 mod processors;
 mod programs;
@@ -18,7 +19,7 @@ use aya::{
     maps::{Map, MapData},
     util::nr_cpus,
 };
-use nsntrace_ebpf::{Counters, names};
+use nsntrace_ebpf::{CHUNK, Counters, names};
 
 pub use hook::Hook;
 pub use kernel_log::KernelLog;
@@ -29,6 +30,7 @@ use crate::{
     namespace::netns::Netns,
 };
 use clock::boot_now;
+use lanes::Lanes;
 use processors::Processors;
 use programs::{Programs, has_links};
 use ring::Ring;
@@ -64,6 +66,7 @@ pub enum Direction {
 pub struct Loaded {
     programs: Programs,
     ring: Ring,
+    lanes: Lanes,
     processors: Arc<Processors>,
     log: Option<KernelLog>,
 }
@@ -71,6 +74,7 @@ pub struct Loaded {
 /// Where the packets of a capture come out.
 pub struct Packets {
     ring: Ring,
+    lanes: Lanes,
     processors: Arc<Processors>,
     /// None passed before, in nanoseconds of `CLOCK_BOOTTIME`.
     since: u64,
@@ -92,13 +96,15 @@ impl Loaded {
     pub fn load(settings: &Settings) -> Result<Self> {
         let level = if settings.messages { aya_log::Level::Trace as u8 } else { 0 };
         let cpus = nr_cpus().map_err(|(_, error)| error).context("count", "the processors")?;
+        let count = |of: usize| u32::try_from(of).context("count", "the processors");
+        let chunks = lanes::chunks(cpus);
         // It loads a filter too, which has no globals: that they are there in the object is not asked.
         let mut loader = EbpfLoader::new();
         loader
-            .override_global(names::SNAPLEN, &settings.snaplen, false)
             .override_global(aya_log::LEVEL, &level, false)
             .map_max_entries(names::RING, settings.ring_bytes)
-            .map_max_entries(names::PROCESSORS, u32::try_from(cpus).context("count", "the processors")?);
+            .map_max_entries(names::PROCESSORS, count(cpus)?)
+            .map_max_entries(names::LANES, count(cpus * chunks)?);
         let ebpf = loader.load(OBJECT).context("load", "the capture program")?;
         // Before maps are taken out of it: until then a program knows them by their descriptors.
         let mut programs = Programs::load(ebpf, settings.hook)?;
@@ -106,12 +112,15 @@ impl Loaded {
         let ring = take(ebpf, names::RING)?.fd().as_fd().try_clone_to_owned();
         let ring = Ring::map(ring.context("hold", "the ring buffer")?, settings.ring_bytes as usize)?;
         let books = take(ebpf, names::PROCESSORS)?;
-        let processors = Arc::new(Processors::map(books.fd().as_fd(), cpus)?);
+        let processors =
+            Arc::new(Processors::map(books.fd().as_fd(), cpus, count(chunks * CHUNK)?, settings.snaplen)?);
+        let lanes = take(ebpf, names::LANES)?;
+        let lanes = Lanes::map(lanes.fd().as_fd(), Arc::clone(&processors))?;
         let log = settings.messages.then(|| KernelLog::new(ebpf)).transpose()?;
         if let Some(filter) = &settings.filter {
             programs.filter(&mut loader, filter, &books)?;
         }
-        Ok(Self { programs, ring, processors, log })
+        Ok(Self { programs, ring, lanes, processors, log })
     }
 
     /// Attaches to interfaces in a namespace, to these directions of each. Packets go into the ring from here on.
@@ -142,9 +151,9 @@ impl Loaded {
     }
 
     fn parts(self, netns: Option<Netns>) -> (Capture, Packets, Option<KernelLog>) {
-        let Self { programs, ring, processors, log } = self;
+        let Self { programs, ring, lanes, processors, log } = self;
         let capture = Capture { netns, programs: Some(programs), processors: Arc::clone(&processors) };
-        (capture, Packets { ring, processors, since: boot_now() }, log)
+        (capture, Packets { ring, lanes, processors, since: boot_now() }, log)
     }
 }
 

@@ -26,9 +26,10 @@ pub enum Hook {
 #[derive(Clone, Copy)]
 pub struct Packet {
     /// What the kernel knows of it.
-    pub skb: *const __sk_buff,
+    pub skb: *mut __sk_buff,
     /// How many of its bytes are kept.
     pub cap_len: u32,
+    owner: u32,
     hook: Hook,
     direction: u8,
 }
@@ -39,10 +40,20 @@ pub fn capture(ctx: &impl EbpfContext, hook: Hook, direction: u8) {
     // SAFETY: it has no precondition.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     let Some(processor) = PROCESSORS.get_ptr_mut(cpu) else { return };
-    let skb = ctx.as_ptr().cast::<__sk_buff>().cast_const();
+    let skb = ctx.as_ptr().cast::<__sk_buff>();
+    #[cfg(feature = "owner")]
+    let owner = crate::owner::find(skb, hook, direction);
+    #[cfg(not(feature = "owner"))]
+    let owner = 0;
+    #[cfg(feature = "owner")]
+    if !crate::owner::processes::is_wanted(owner) {
+        // SAFETY: the element is this CPU's own, as below.
+        unsafe { count(&raw mut (*processor).counters.filtered, hook) };
+        return;
+    }
     // SAFETY: a valid context, and this CPU's element.
     let (wire_len, snaplen) = unsafe { ((*skb).len, (*processor).snaplen) };
-    let packet = Packet { skb, cap_len: wire_len.min(snaplen), hook, direction };
+    let packet = Packet { skb, cap_len: wire_len.min(snaplen), owner, hook, direction };
 
     // SAFETY: the element is this CPU's own: where programs do not interrupt each other, for plain stores and for the
     // lane; elsewhere for what is done in one step.
@@ -99,7 +110,7 @@ impl Packet {
             time,
             wire_len: skb.len,
             cap_len: self.cap_len,
-            owner: 0,
+            owner: self.owner,
             ifindex: skb.ifindex,
             vlan_tci: if tagged { skb.vlan_tci as u16 } else { 0 },
             vlan_proto: if tagged { u16::from_be(skb.vlan_proto as u16) } else { 0 },

@@ -2,6 +2,8 @@
 //! names of maps and programs, and the limits. Plain data, without a dependency.
 #![no_std]
 
+pub mod ownership;
+
 /// Names under which user space finds the parts of the object.
 pub mod names {
     /// The ring buffer of captured packets.

@@ -5,6 +5,12 @@
 
 mod capture;
 mod lane;
+#[cfg(feature = "owner")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "halves of pairs, protocols in words, and sizes that are small"
+)]
+mod owner;
 mod ring;
 
 use aya_ebpf::{

@@ -8,9 +8,11 @@ mod hook;
 mod kernel_log;
 mod lanes;
 mod mapping;
+mod owners;
 mod processors;
 mod programs;
 mod ring;
+mod watch;
 
 use std::{os::fd::AsFd, path::Path, sync::Arc};
 
@@ -23,20 +25,27 @@ use nsntrace_ebpf::{CHUNK, Counters, names};
 
 pub use hook::Hook;
 pub use kernel_log::KernelLog;
+pub use watch::Watch;
 
 use crate::{
     error::{Context, Error, Result},
     filter::classic,
     namespace::netns::Netns,
+    ownership::Owners,
+    words::say,
 };
 use clock::boot_now;
 use lanes::Lanes;
+use owners::Knowledge;
 use processors::Processors;
 use programs::{Programs, has_links};
 use ring::Ring;
 
 /// The kernel side; `cargo xtask build-ebpf` makes it.
 static OBJECT: &[u8] = include_bytes_aligned!("../bpf/nsntrace.bpf.o");
+
+/// The same where packets have owners.
+static OWNER_OBJECT: &[u8] = include_bytes_aligned!("../bpf/owner.bpf.o");
 
 /// How a capture is to be.
 #[derive(Clone, Debug)]
@@ -51,6 +60,8 @@ pub struct Settings {
     pub messages: bool,
     /// What is to be captured; without one, everything.
     pub filter: Option<Vec<classic::Instruction>>,
+    /// What is wanted of the owners of packets; without it, they are not looked for, and that costs nothing.
+    pub owners: Option<Owners>,
 }
 
 /// A direction, seen from who is traced.
@@ -69,6 +80,8 @@ pub struct Loaded {
     lanes: Lanes,
     processors: Arc<Processors>,
     log: Option<KernelLog>,
+    watch: Option<Watch>,
+    has_owners: bool,
 }
 
 /// Where the packets of a capture come out.
@@ -76,6 +89,8 @@ pub struct Packets {
     ring: Ring,
     lanes: Lanes,
     processors: Arc<Processors>,
+    /// What happens to their processes, where that is told.
+    watch: Option<Watch>,
     /// None passed before, in nanoseconds of `CLOCK_BOOTTIME`.
     since: u64,
 }
@@ -89,11 +104,26 @@ pub struct Capture {
 }
 
 impl Loaded {
-    /// Brings programs and maps into the kernel.
+    /// Brings programs and maps into the kernel. Where it does not take those that find the owners of packets, one line says
+    /// so, and the others go in, unless only packets of some owners are wanted.
     ///
     /// # Errors
     /// Where the kernel refuses one of them; the verifier's words are told in one line.
     pub fn load(settings: &Settings) -> Result<Self> {
+        let Some(owners) = &settings.owners else { return Self::load_with(settings, None) };
+        match Knowledge::find(owners)
+            .and_then(|knowledge| Self::load_with(settings, Some((owners, knowledge))))
+        {
+            Err(error) if owners.only.is_empty() => {
+                let loaded = Self::load_with(settings, None)?;
+                say!("nsntrace: the trace does not tell whose packets are: {error}");
+                Ok(loaded)
+            }
+            result => result,
+        }
+    }
+
+    fn load_with(settings: &Settings, owners: Option<(&Owners, Knowledge)>) -> Result<Self> {
         let level = if settings.messages { aya_log::Level::Trace as u8 } else { 0 };
         let cpus = nr_cpus().map_err(|(_, error)| error).context("count", "the processors")?;
         let count = |of: usize| u32::try_from(of).context("count", "the processors");
@@ -105,10 +135,15 @@ impl Loaded {
             .map_max_entries(names::RING, settings.ring_bytes)
             .map_max_entries(names::PROCESSORS, count(cpus)?)
             .map_max_entries(names::LANES, count(cpus * chunks)?);
-        let ebpf = loader.load(OBJECT).context("load", "the capture program")?;
+        let object = if owners.is_some() { OWNER_OBJECT } else { OBJECT };
+        if let Some((_, knowledge)) = &owners {
+            knowledge.tell(&mut loader);
+        }
+        let ebpf = loader.load(object).context("load", "the capture program")?;
         // Before maps are taken out of it: until then a program knows them by their descriptors.
         let mut programs = Programs::load(ebpf, settings.hook)?;
         let ebpf = programs.object();
+        let watch = owners.as_ref().map_or(Ok(None), |(owners, _)| owners::load(ebpf, owners))?;
         let ring = take(ebpf, names::RING)?.fd().as_fd().try_clone_to_owned();
         let ring = Ring::map(ring.context("hold", "the ring buffer")?, settings.ring_bytes as usize)?;
         let books = take(ebpf, names::PROCESSORS)?;
@@ -120,10 +155,11 @@ impl Loaded {
         if let Some(filter) = &settings.filter {
             programs.filter(&mut loader, filter, &books)?;
         }
-        Ok(Self { programs, ring, lanes, processors, log })
+        Ok(Self { programs, ring, lanes, processors, log, watch, has_owners: owners.is_some() })
     }
 
-    /// Attaches to interfaces in a namespace, to these directions of each. Packets go into the ring from here on.
+    /// Attaches to interfaces in a namespace, to these directions of each. Packets go into the ring from here on. Their
+    /// owners are in `cgroup`, or come from there.
     ///
     /// # Errors
     /// Where the kernel refuses it.
@@ -131,8 +167,9 @@ impl Loaded {
         self,
         netns: Netns,
         interfaces: &[(&str, &[Direction])],
+        cgroup: &Path,
     ) -> Result<(Capture, Packets, Option<KernelLog>)> {
-        let mut parts = self.parts(Some(netns));
+        let mut parts = self.parts(Some(netns), cgroup)?;
         for (interface, directions) in interfaces {
             parts.0.attach(interface, directions)?;
         }
@@ -145,15 +182,25 @@ impl Loaded {
     /// # Errors
     /// Where the kernel refuses it.
     pub fn attach_to_cgroup(self, path: &Path) -> Result<(Capture, Packets, Option<KernelLog>)> {
-        let mut parts = self.parts(None);
+        let mut parts = self.parts(None, path)?;
         parts.0.attach_to_cgroup(path)?;
         Ok(parts)
     }
 
-    fn parts(self, netns: Option<Netns>) -> (Capture, Packets, Option<KernelLog>) {
-        let Self { programs, ring, lanes, processors, log } = self;
+    fn parts(mut self, netns: Option<Netns>, cgroup: &Path) -> Result<(Capture, Packets, Option<KernelLog>)> {
+        if self.has_owners {
+            owners::attach(self.programs.object(), cgroup)?;
+        }
+        let Self { programs, ring, lanes, processors, log, watch, .. } = self;
         let capture = Capture { netns, programs: Some(programs), processors: Arc::clone(&processors) };
-        (capture, Packets { ring, lanes, processors, since: boot_now() }, log)
+        Ok((capture, Packets { ring, lanes, processors, watch, since: boot_now() }, log))
+    }
+}
+
+impl Packets {
+    /// What happens to their processes, where that is told.
+    pub fn take_watch(&mut self) -> Option<Watch> {
+        self.watch.take()
     }
 }
 

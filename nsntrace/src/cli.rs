@@ -87,6 +87,11 @@ pub struct Cli {
     #[arg(long)]
     pub loopback: bool,
 
+    /// Say at the end who talked to whom: as a table, or as JSON
+    #[arg(long, value_name = "json", num_args = 0..=1, require_equals = true, default_missing_value = "table")]
+    #[arg(value_parser = ["table", "json"], hide_possible_values = true)]
+    pub summary: Option<String>,
+
     /// Trace what already runs in a cgroup, until ctrl-c: a path, one below the cgroup2 mount, or a systemd unit's name
     #[arg(long, value_name = "CGROUP", conflicts_with = "pid")]
     pub cgroup: Option<PathBuf>,

@@ -13,6 +13,7 @@ use crate::{
     cli::Cli,
     error::{Error, Result},
     publish::{self, Publish},
+    talk::report::Form,
 };
 
 /// What the user asked for.
@@ -48,6 +49,8 @@ pub struct Config {
     pub tls_keys: bool,
     /// Whether the program's own loopback is traced too.
     pub loopback: bool,
+    /// How it is to be told who talked to whom, if it is.
+    pub summary: Option<Form>,
     /// Whether the host is to be looked at, and nothing to be traced.
     pub check: bool,
     /// How much to say.
@@ -154,6 +157,7 @@ impl Config {
             host_loopback: cli.host_loopback,
             tls_keys: cli.tls_keys,
             loopback: cli.loopback,
+            summary: cli.summary.map(|form| if form == "json" { Form::Json } else { Form::Table }),
             check: cli.check,
             words: match (cli.quiet, cli.verbose) {
                 (true, _) => Words::Quiet,

@@ -1,11 +1,14 @@
 //! A capture and the thread that writes it: one thing that begins, counts, and ends once.
 
+use nsntrace_ebpf::Counters;
+
 use crate::{
     capture::{
         Capture,
         drain::{Drain, End, Outcome},
     },
     error::Result,
+    talk::Summary,
     words::{Voice, plain, say},
 };
 
@@ -16,12 +19,13 @@ pub struct Recording {
     ring_bytes: u32,
     voice: Voice,
     is_over: bool,
+    summary: Option<Box<Summary>>,
 }
 
 impl Recording {
     /// Puts the two together.
     pub fn new(capture: Capture, drain: Drain, ring_bytes: u32, voice: Voice) -> Self {
-        Self { capture, drain, ring_bytes, voice, is_over: false }
+        Self { capture, drain, ring_bytes, voice, is_over: false, summary: None }
     }
 
     /// Says the counts so far.
@@ -59,7 +63,7 @@ impl Recording {
         }
         let outcome = self.drain.ended().await;
         self.capture.detach()?;
-        self.conclude(&outcome);
+        self.conclude(outcome);
         Ok(())
     }
 
@@ -75,8 +79,15 @@ impl Recording {
         self.ended().await
     }
 
-    fn conclude(&mut self, outcome: &Outcome) {
+    /// Who talked to whom, and what was counted, if that was wanted and the file is complete.
+    pub fn into_summary(self) -> Option<(Box<Summary>, Counters)> {
+        let counters = self.capture.counters();
+        self.summary.map(|summary| (summary, counters))
+    }
+
+    fn conclude(&mut self, outcome: Outcome) {
         self.is_over = true;
+        self.summary = outcome.summary;
         let counters = self.capture.counters();
         if let End::Broken(error) = &outcome.end
             && error.errno() != Some(libc::EPIPE)

@@ -8,7 +8,7 @@ use std::{os::fd::AsFd, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 use nix::{net::if_::if_nametoindex, sys::prctl::set_child_subreaper};
-use nsntrace_ebpf::linktype;
+use nsntrace_ebpf::{Counters, linktype};
 use tokio::{
     runtime::{self, Runtime},
     time::{MissedTickBehavior, interval, sleep},
@@ -17,7 +17,7 @@ use tokio::{
 use crate::{
     capture::{Direction, Hook, KernelLog, Loaded, Settings, drain::Drain},
     check::{self, Host},
-    config::{Config, Words},
+    config::{Config, Format, Words},
     error::{Context, Error, Result},
     filter::Compiled,
     host::{Changes, guardian::Guardian},
@@ -33,8 +33,10 @@ use crate::{
         writer::Writer,
     },
     own_thread::Ongoing,
+    ownership::{Owners, processes::Processes},
     recording::Recording,
     signals::{Signals, Stoppable, hold_reports, keep_children},
+    talk::{Summary, Talk, report},
     tls_keys::{KeyFile, Keys},
     tracee::{self, Start},
     tree::Tree,
@@ -43,6 +45,9 @@ use crate::{
 
 /// How often the running count is renewed.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
+
+/// Who talked to whom, and what was counted.
+type Counted = (Box<Summary>, Counters);
 
 /// Traces a program from its first packet to the last of its tree. Returns the program's exit status.
 ///
@@ -65,11 +70,13 @@ pub fn program(config: &Config) -> Result<u8> {
     let loaded = loaded(loading, &signals)?;
 
     let trace = record(config, &mut host, files, limits, signals, &netns, &mut changes, joined, loaded);
-    let status = event_loop()?.block_on(trace);
+    let ended = event_loop()?.block_on(trace);
     for error in changes.undo() {
         say!("nsntrace: {error}");
     }
-    status
+    let (status, summary) = ended?;
+    tell(config, summary);
+    Ok(status)
 }
 
 /// Attaches the capture, releases the program, and follows both to their end.
@@ -87,13 +94,13 @@ async fn record(
     changes: &mut Changes,
     joined: Joined,
     loaded: Loaded,
-) -> Result<u8> {
+) -> Result<(u8, Option<Counted>)> {
     let voice = Voice::new(config.words);
     let section = section(config, netns, &joined)?;
     let mut interfaces = vec![(&joined.names.inner[..], &[Direction::In, Direction::Out][..])];
     // What goes out there comes in there too, and is one packet.
     interfaces.extend(config.loopback.then_some(("lo", &[Direction::Out][..])));
-    let (capture, packets, log) = loaded.attach(netns.try_clone()?, &interfaces)?;
+    let (capture, mut packets, log) = loaded.attach(netns.try_clone()?, &interfaces, joined.leaf.path())?;
     if let Some(signal) = signals.pending_end() {
         return Err(Error::Interrupted(signal as i32));
     }
@@ -115,7 +122,10 @@ async fn record(
     })?;
     let keeper = Keeper::new(covers, pid);
     let keys = key_log.map(|file| Keys::new(KeyFile::new(file), host.key_log.take()));
-    let writer = Writer::new(files, Encoder::new(config.format, section)).with_keys(keys);
+    let writer = Writer::new(files, Encoder::new(config.format, section))
+        .with_keys(keys)
+        .with_talk(talk(config))
+        .with_processes(Processes::started_by(std::process::id(), "nsntrace"), packets.take_watch());
     let drain = Drain::start(packets, writer, config.count.map(u64::from))?;
     let mut recording = Recording::new(capture, drain, config.ring_bytes, voice);
     let tree = Tree::new(joined.leaf.clone(), netns.try_clone()?);
@@ -130,7 +140,7 @@ async fn record(
         finished = recording.finish() => finished?,
         () = life.asked_to_end() => say!("nsntrace: ended while packets were still being written to the trace"),
     }
-    Ok(status)
+    Ok((status, recording.into_summary()))
 }
 
 /// Until the program's tree has ended; the capture may end before.
@@ -165,6 +175,19 @@ async fn follow(
             () = &mut keeping => {}
             () = &mut messages => {}
         }
+    }
+}
+
+/// Who looks at the packets, if anybody is to: a pcapng has a place for names.
+fn talk(config: &Config) -> Option<Talk> {
+    let with_summary = config.summary.is_some();
+    (with_summary || config.format == Format::Pcapng).then(|| Talk::new(with_summary))
+}
+
+/// The last words, if they were wanted and there are some.
+fn tell(config: &Config, summary: Option<Counted>) {
+    if let (Some(form), Some((summary, counters))) = (config.summary, summary) {
+        report::tell(form, &summary, &counters);
     }
 }
 
@@ -230,5 +253,12 @@ pub fn settings(config: &Config, hook: Hook, filter: Option<&Compiled>) -> Setti
         ring_bytes: config.ring_bytes,
         messages: config.words == Words::Verbose,
         filter: filter.map(|filter| filter.program.clone()),
+        owners: owners(config),
     }
+}
+
+/// What is wanted of the owners of packets. A pcap has no place for them.
+fn owners(config: &Config) -> Option<Owners> {
+    let told = config.format == Format::Pcapng;
+    told.then(|| Owners { only: Vec::new(), told })
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -22,8 +23,12 @@ pub struct Pcapng {
     pub packets: Vec<Passed>,
     /// Logs of TLS keys, each with the number of packets before it.
     pub secrets: Vec<(usize, String)>,
+    /// Names of addresses, each with the number of packets before it.
+    pub names: Vec<(usize, IpAddr, String)>,
     /// Statistics, each with its interface's number.
     pub statistics: Vec<(u32, Statistics)>,
+    /// What the statistics say of each process.
+    pub processes: Vec<String>,
 }
 
 /// An interface.
@@ -58,6 +63,10 @@ pub struct Passed {
     pub bytes: Vec<u8>,
     /// 1 in, 2 out.
     pub direction: u32,
+    /// The number of the process that owns it, and its name, by the comment.
+    pub owner: Option<(u32, String)>,
+    /// The number by the option for it.
+    pub process: Option<u32>,
 }
 
 /// An interface's statistics.
@@ -98,6 +107,7 @@ impl Pcapng {
                 1 => file.interface(body),
                 5 => file.statistics(body),
                 6 => file.packet(body),
+                4 => file.names(body),
                 10 => file.secrets(body),
                 _ => bail!("a block of the unknown type {kind:#x}"),
             };
@@ -120,6 +130,29 @@ impl Pcapng {
             pcap.extend(&packet.bytes);
         }
         Ok(pcap)
+    }
+
+    fn names(&mut self, mut body: Bytes) -> Result<()> {
+        loop {
+            let (kind, length) = (body.u16()?, usize::from(body.u16()?));
+            let value = body.padded(length)?;
+            let (address, name) = match kind {
+                0 => break,
+                1 => {
+                    let (address, name) = value.split_first_chunk::<4>().context("no address")?;
+                    (IpAddr::from(*address), name)
+                }
+                2 => {
+                    let (address, name) = value.split_first_chunk::<16>().context("no address")?;
+                    (IpAddr::from(*address), name)
+                }
+                _ => bail!("a record of type {kind} among names"),
+            };
+            let name = name.strip_suffix(b"\0").context("the name has no end")?;
+            self.names.push((self.packets.len(), address, text(name)?));
+        }
+        ensure!(body.0.is_empty(), "more than names");
+        Ok(())
     }
 
     fn secrets(&mut self, mut body: Bytes) -> Result<()> {
@@ -182,10 +215,21 @@ impl Pcapng {
         ensure!(length <= source.snaplen, "{length} bytes of a packet, and the limit is {}", source.snaplen);
         ensure!(length <= wire_length, "{length} bytes of a packet of {wire_length}");
         let bytes = body.padded(length as usize)?.to_vec();
-        let [(2, flags)] = body.options(&[])?[..] else { bail!("not just flags in a packet's options") };
+        let options: BTreeMap<_, _> = body.options(&[])?.into_iter().collect();
+        ensure!(
+            options.keys().all(|code| matches!(code, 1 | 2 | 8)),
+            "options {:?} of a packet",
+            options.keys()
+        );
+        let flags = *options.get(&2).context("a packet without flags")?;
+        let owner = options.get(&1).map(|comment| owner(text(comment)?)).transpose()?;
+        let process = options.get(&8).map(|option| process(option)).transpose()?;
+        if process.is_some() {
+            ensure!(process == owner.as_ref().map(|(pid, _)| *pid), "process {process:?} of {owner:?}");
+        }
         let direction = u32::from_le_bytes(flags.try_into().context("flags have 4 bytes")?);
         ensure!(matches!(direction, 1 | 2), "flags {direction:#x}");
-        self.packets.push(Passed { interface, time, wire_length, bytes, direction });
+        self.packets.push(Passed { interface, time, wire_length, bytes, direction, owner, process });
         Ok(())
     }
 
@@ -195,10 +239,13 @@ impl Pcapng {
         let time = body.stamp()?;
         let mut counts = BTreeMap::new();
         let mut times = BTreeMap::new();
-        for (code, value) in body.options(&[])? {
+        for (code, value) in body.options(&[1])? {
             let mut value = Bytes(value);
             match code {
-                1 => drop(text(value.0)?),
+                1 => {
+                    let comment = text(value.0)?;
+                    self.processes.extend(Some(comment).filter(|comment| comment.starts_with("process ")));
+                }
                 2 | 3 => drop(times.insert(code, value.stamp()?)),
                 4..=6 | 8 => drop(counts.insert(code, value.u64()?)),
                 _ => bail!("option {code} in statistics"),
@@ -219,6 +266,21 @@ impl Pcapng {
         self.statistics.push((interface, statistics));
         Ok(())
     }
+}
+
+/// A process's number. That of the thread is not known.
+fn process(option: &[u8]) -> Result<u32> {
+    let mut option = Bytes(option);
+    let (process, thread) = (option.u32()?, option.u32()?);
+    ensure!(thread == 0 && option.0.is_empty(), "thread {thread}");
+    Ok(process)
+}
+
+/// An owner's number and its name, which may be missing.
+fn owner(comment: String) -> Result<(u32, String)> {
+    let owner = comment.strip_prefix("pid ").with_context(|| format!("the comment {comment:?}"))?;
+    let (pid, name) = owner.split_once(' ').unwrap_or((owner, ""));
+    Ok((pid.parse()?, name.to_owned()))
 }
 
 fn text(bytes: &[u8]) -> Result<String> {
@@ -312,8 +374,15 @@ mod tests {
     #[test]
     fn a_packet_is_read() {
         let read = Pcapng::parse(&file()).expect("valid");
-        let expected =
-            Passed { interface: 0, time: 1 << 32 | 2, wire_length: 60, bytes: vec![1, 2, 3], direction: 1 };
+        let expected = Passed {
+            interface: 0,
+            time: 1 << 32 | 2,
+            wire_length: 60,
+            bytes: vec![1, 2, 3],
+            direction: 1,
+            owner: None,
+            process: None,
+        };
         assert_eq!(read.packets, [expected]);
     }
 

@@ -51,6 +51,11 @@ impl Clock {
         Duration::from_nanos(self.last)
     }
 
+    /// Wall time of what has happened before packets that were looked at.
+    pub fn past(&self, boot: u64) -> Duration {
+        Duration::from_nanos(boot + self.offset)
+    }
+
     /// Wall time of a moment that is no packet's, as the packets then have it.
     pub fn at(&self, boot: u64) -> Duration {
         Duration::from_nanos(self.last.max(boot + self.offset))

@@ -26,6 +26,7 @@ use super::{
 use crate::{
     error::{Context, Error, Result},
     output::{pcapng::Moment, writer::Writer},
+    talk::Summary,
 };
 
 /// How long the thread stays away after there was something to do. It is not woken meanwhile, for the program pays the
@@ -58,6 +59,8 @@ pub struct Outcome {
     pub packets: u64,
     /// How it ended.
     pub end: End,
+    /// Who talked to whom, if that was wanted.
+    pub summary: Option<Box<Summary>>,
 }
 
 /// A running drain.
@@ -107,8 +110,11 @@ impl Drain {
 
     /// Waits for the end.
     pub async fn ended(&mut self) -> Outcome {
-        let lost =
-            |_| Outcome { packets: self.written.load(Ordering::Relaxed), end: End::Broken(panicked()) };
+        let lost = |_| Outcome {
+            packets: self.written.load(Ordering::Relaxed),
+            end: End::Broken(panicked()),
+            summary: None,
+        };
         (&mut self.outcome).await.unwrap_or_else(lost)
     }
 }
@@ -144,7 +150,7 @@ impl Worker {
             Ok(()) if self.left == 0 => End::Enough,
             Ok(()) => End::Asked,
         };
-        Outcome { packets: self.writer.packets(), end }
+        Outcome { packets: self.writer.packets(), end, summary: self.writer.into_summary().map(Box::new) }
     }
 
     fn work(&mut self) -> Result<()> {
@@ -176,9 +182,12 @@ impl Worker {
         processors.set_asleep(true);
         let mut stopped = false;
         for timeout in LAST_LOOKS {
-            let mut fds = [self.stop.as_fd(), ring.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+            let fds = [Some(self.stop.as_fd()), Some(ring.as_fd()), self.writer.processes_fd()];
+            let mut fds: Vec<_> =
+                fds.into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
             stopped = wait(&mut fds, self.at_most(timeout))?;
-            if stopped || !ring.is_empty() || !lanes.are_empty() {
+            let has_news = fds.get(2).is_some_and(|fd| fd.any() == Some(true));
+            if stopped || has_news || !ring.is_empty() || !lanes.are_empty() {
                 break;
             }
         }
@@ -213,6 +222,8 @@ impl Worker {
     fn drain(&mut self, settled: u64) -> Result<bool> {
         let Self { packets: Packets { ring, lanes, processors, .. }, batch, writer, clock, left, .. } = self;
         let caught_up = batch.fill(ring, lanes, settled);
+        // After the packets were found: what comes before them has been told by now.
+        writer.take_processes(|boot| clock.past(boot));
         writer.take_keys();
         let mut write = |header: &RecordHeader, packet: &[u8]| {
             let time = clock.wall(header.time);

@@ -127,7 +127,7 @@ pub(super) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Prog
 
 /// Why the kernel does not attach to a cgroup. Who has not said that there may be others beside him is alone there, and
 /// in what is below.
-fn not_beside(error: ProgramError, path: &Path) -> Error {
+pub(super) fn not_beside(error: ProgramError, path: &Path) -> Error {
     let (action, object) = ("attach the capture to cgroup", path.display().to_string());
     match error {
         ProgramError::SyscallError(SyscallError { io_error, .. }) => match io_error.raw_os_error() {

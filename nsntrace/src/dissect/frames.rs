@@ -38,6 +38,16 @@ pub(crate) fn udp(from: &str, to: &str, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// An Ethernet frame in which a router says that the packet which begins so cannot get where it should.
+pub(crate) fn unreachable(from: &str, to: &str, beginning: &[u8]) -> Vec<u8> {
+    let (from, to) = ends(&format!("{from}:0"), &format!("{to}:0"));
+    let kind =
+        etherparse::Icmpv4Type::DestinationUnreachable(etherparse::icmpv4::DestUnreachableHeader::Host);
+    let mut frame = Vec::new();
+    ip(from, to).icmpv4(kind).write(&mut frame, beginning).expect("memory takes it");
+    frame
+}
+
 /// A client's first message of TLS, with a server's name.
 pub(crate) fn client_hello(random: [u8; 32], name: &str) -> Vec<u8> {
     let sized =

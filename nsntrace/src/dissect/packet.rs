@@ -2,8 +2,19 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use etherparse::{LaxNetSlice, LaxSlicedPacket, TransportSlice};
+use etherparse::{Ipv6ExtensionSlice, LaxIpSlice};
 use nsntrace_ebpf::linktype;
+
+use super::{number, transport::Transport};
+
+/// Bytes of the two addresses in an Ethernet frame.
+const ADDRESSES: usize = 12;
+
+/// Types of what is in a frame.
+const IPV4: u16 = 0x0800;
+const IPV6: u16 = 0x86dd;
+const VLAN: u16 = 0x8100;
+const SERVICE_VLAN: u16 = 0x88a8;
 
 /// An IP packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,112 +23,41 @@ pub struct Packet<'a> {
     pub source: IpAddr,
     /// Where it goes.
     pub target: IpAddr,
-    /// What is in it.
+    /// The number of its transport's protocol.
+    pub protocol: u8,
+    /// What is in it. Of fragments only the first one tells.
     pub transport: Transport<'a>,
+    /// What it is a fragment of.
+    pub fragment: Option<Fragment>,
 }
 
-/// What an IP packet carries.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Transport<'a> {
-    /// A segment of TCP.
-    Tcp(Tcp<'a>),
-    /// A datagram of UDP.
-    Udp(Udp<'a>),
-    /// A message of ICMP or ICMPv6.
-    Icmp(Icmp<'a>),
-    /// Another protocol, by its number; also a fragment, or a packet that was cut before its transport begins.
-    Other(u8),
-}
-
-/// A segment of TCP.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tcp<'a> {
-    /// The sender's port.
-    pub source: u16,
-    /// The receiver's port.
-    pub target: u16,
-    /// The number of its first byte.
-    pub sequence: u32,
-    /// Whether it begins a connection.
-    pub syn: bool,
-    /// Whether it acknowledges anything.
-    pub ack: bool,
-    /// Whether it is the sender's last.
-    pub fin: bool,
-    /// Whether it ends the connection at once.
-    pub rst: bool,
-    /// Its payload, as far as it was kept.
-    pub payload: &'a [u8],
-    /// Bytes of payload on the wire.
-    pub length: u32,
-}
-
-/// A datagram of UDP.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Udp<'a> {
-    /// The sender's port.
-    pub source: u16,
-    /// The receiver's port.
-    pub target: u16,
-    /// Its payload, as far as it was kept.
-    pub payload: &'a [u8],
-}
-
-/// A message of ICMP or ICMPv6.
+/// A fragment of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Icmp<'a> {
-    /// Its type.
-    pub kind: u8,
-    /// What stands behind its header of 8 bytes: of the packet that an error is about, the beginning.
-    pub payload: &'a [u8],
+pub struct Fragment {
+    /// What all of a packet's have in common, beside their addresses and protocol.
+    pub id: u32,
+    /// Whether the packet begins with it.
+    pub is_first: bool,
 }
 
 impl<'a> Packet<'a> {
     /// Reads a packet of this link type, see [`linktype`], that had `wire_length` bytes. None where it is no IP.
     pub fn read(link_type: u16, bytes: &'a [u8], wire_length: u32) -> Option<Self> {
-        let sliced = match link_type {
-            linktype::EN10MB => LaxSlicedPacket::from_ethernet(bytes).ok()?,
-            linktype::RAW => LaxSlicedPacket::from_ip(bytes).ok()?,
+        let ip = match link_type {
+            linktype::EN10MB => behind_ethernet(bytes)?,
+            linktype::RAW => bytes,
             _ => return None,
         };
-        let (source, target, payload) = match sliced.net.as_ref()? {
-            LaxNetSlice::Ipv4(ip) => {
-                let header = ip.header();
-                (header.source_addr().into(), header.destination_addr().into(), ip.payload())
-            }
-            LaxNetSlice::Ipv6(ip) => {
-                let header = ip.header();
-                (header.source_addr().into(), header.destination_addr().into(), ip.payload())
-            }
-            LaxNetSlice::Arp(_) => return None,
-        };
+        let (ip, _) = LaxIpSlice::from_slice(ip).ok()?;
+        let payload = ip.payload();
+        let fragment = if payload.fragmented { fragment(&ip) } else { None };
+        let protocol = payload.ip_number.0;
         let cut = if payload.incomplete { (wire_length as usize).saturating_sub(bytes.len()) } else { 0 };
-        let transport = match sliced.transport {
-            Some(TransportSlice::Tcp(tcp)) => Transport::Tcp(Tcp {
-                source: tcp.source_port(),
-                target: tcp.destination_port(),
-                sequence: tcp.sequence_number(),
-                syn: tcp.syn(),
-                ack: tcp.ack(),
-                fin: tcp.fin(),
-                rst: tcp.rst(),
-                payload: tcp.payload(),
-                length: u32::try_from(tcp.payload().len() + cut).unwrap_or(u32::MAX),
-            }),
-            Some(TransportSlice::Udp(udp)) => Transport::Udp(Udp {
-                source: udp.source_port(),
-                target: udp.destination_port(),
-                payload: udp.payload(),
-            }),
-            Some(TransportSlice::Icmpv4(icmp)) => {
-                Transport::Icmp(Icmp { kind: icmp.type_u8(), payload: behind(icmp.slice()) })
-            }
-            Some(TransportSlice::Icmpv6(icmp)) => {
-                Transport::Icmp(Icmp { kind: icmp.type_u8(), payload: behind(icmp.slice()) })
-            }
-            _ => Transport::Other(payload.ip_number.0),
+        let transport = match fragment {
+            Some(Fragment { is_first: false, .. }) => Transport::Other,
+            _ => Transport::read(protocol, payload.payload, cut),
         };
-        Some(Self { source, target, transport })
+        Some(Self { source: ip.source_addr(), target: ip.destination_addr(), protocol, transport, fragment })
     }
 
     /// The addresses with the ports of its transport, or with 0 where that has none: the sender's, then the receiver's.
@@ -125,21 +65,48 @@ impl<'a> Packet<'a> {
         let (source, target) = match &self.transport {
             Transport::Tcp(tcp) => (tcp.source, tcp.target),
             Transport::Udp(udp) => (udp.source, udp.target),
-            Transport::Icmp(_) | Transport::Other(_) => (0, 0),
+            Transport::Icmp(_) | Transport::Other => (0, 0),
         };
         (SocketAddr::new(self.source, source), SocketAddr::new(self.target, target))
     }
 }
 
-/// What is behind a header of ICMP.
-fn behind(message: &[u8]) -> &[u8] {
-    message.get(8..).unwrap_or_default()
+/// The IP packet in an Ethernet frame, behind its VLAN tags.
+fn behind_ethernet(frame: &[u8]) -> Option<&[u8]> {
+    let mut rest = frame.get(ADDRESSES..)?;
+    loop {
+        match number(&mut rest)? {
+            IPV4 | IPV6 => return Some(rest),
+            VLAN | SERVICE_VLAN => drop(rest.split_off(..2)?),
+            _ => return None,
+        }
+    }
+}
+
+fn fragment(ip: &LaxIpSlice<'_>) -> Option<Fragment> {
+    match ip {
+        LaxIpSlice::Ipv4(ip) => {
+            let header = ip.header();
+            let is_first = header.fragments_offset().value() == 0;
+            Some(Fragment { id: header.identification().into(), is_first })
+        }
+        LaxIpSlice::Ipv6(ip) => ip.extensions().clone().into_iter().find_map(|extension| match extension {
+            Ipv6ExtensionSlice::Fragment(header) => {
+                let is_first = header.fragment_offset().value() == 0;
+                Some(Fragment { id: header.identification(), is_first })
+            }
+            _ => None,
+        }),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{
-        super::frames::{self, Flag},
+        super::{
+            frames::{self, Flag},
+            transport::Udp,
+        },
         *,
     };
 
@@ -178,15 +145,52 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_or_in_fragments_has_its_protocol() {
-        let mut frame = frames::udp("10.0.0.1:1000", "10.0.0.2:53", b"word");
+    fn tags_are_skipped() {
+        let frame = frames::udp("10.0.0.1:1000", "10.0.0.2:53", b"word");
+        let tagged = [&frame[..12], &[0x88, 0xa8, 0, 1, 0x81, 0, 0, 2], &frame[12..]].concat();
+        let packet = Packet::read(linktype::EN10MB, &tagged, 54).expect("a packet");
+        assert_eq!(packet.ends().1.port(), 53);
+        assert_eq!(Packet::read(linktype::EN10MB, &tagged[..19], 54), None);
+    }
+
+    #[test]
+    fn what_is_cut_has_its_protocol() {
+        let frame = frames::udp("10.0.0.1:1000", "10.0.0.2:53", b"word");
         let cut = Packet::read(linktype::EN10MB, &frame[..36], 46).expect("a packet");
-        assert_eq!(cut.transport, Transport::Other(17));
-        // More fragments follow.
-        frame[20] = 0x20;
-        let fragment = Packet::read(linktype::EN10MB, &frame, 46).expect("a packet");
-        assert_eq!(fragment.transport, Transport::Other(17));
+        assert_eq!((cut.protocol, cut.transport), (17, Transport::Other));
+        let ports = Packet::read(linktype::EN10MB, &frame[..38], 46).expect("a packet");
+        assert_eq!(ports.transport, Transport::Udp(Udp { source: 1000, target: 53, payload: b"" }));
         assert_eq!(Packet::read(linktype::EN10MB, &frame[..12], 46), None);
         assert_eq!(Packet::read(147, &frame, 46), None);
+    }
+
+    #[test]
+    fn the_first_of_fragments_tells_the_ports() {
+        let mut frame = frames::udp("10.0.0.1:1000", "10.0.0.2:53", b"word");
+        frame[19] = 7;
+        // More fragments follow.
+        frame[20] = 0x20;
+        let first = Packet::read(linktype::EN10MB, &frame, 46).expect("a packet");
+        assert_eq!(first.fragment, Some(Fragment { id: 7, is_first: true }));
+        assert_eq!(first.ends().0.port(), 1000);
+        // It is the last, and not the first.
+        frame[20..22].copy_from_slice(&[0, 1]);
+        let last = Packet::read(linktype::EN10MB, &frame, 46).expect("a packet");
+        assert_eq!(last.fragment, Some(Fragment { id: 7, is_first: false }));
+        assert_eq!((last.protocol, last.transport), (17, Transport::Other));
+    }
+
+    #[test]
+    fn fragments_of_ipv6_are_told_by_their_header() {
+        let mut frame = frames::udp("[fd00::1]:1000", "[fd00::2]:53", b"word");
+        frame[20] = 44;
+        frame[19] += 8;
+        for (offset, is_first) in [([0, 1], true), ([0, 8], false)] {
+            let header = [17, 0, offset[0], offset[1], 0, 0, 0, 9];
+            let frame = [&frame[..54], &header, &frame[54..]].concat();
+            let packet = Packet::read(linktype::EN10MB, &frame, 74).expect("a packet");
+            assert_eq!(packet.fragment, Some(Fragment { id: 9, is_first }));
+            assert_eq!((packet.protocol, packet.ends().1.port()), (17, if is_first { 53 } else { 0 }));
+        }
     }
 }

@@ -1,13 +1,16 @@
 //! Whatever the bytes are, reading them ends well.
 
-use nsntrace_ebpf::linktype;
+use nsntrace_ebpf::{RecordHeader, linktype};
 use proptest::{collection::vec, prelude::*};
 
 use super::{
+    dns::{self, Message},
     frames::{self, Flag},
+    http,
     packet::Packet,
     tls::ClientHello,
 };
+use crate::talk::Talk;
 
 /// Any bytes, or what is almost a frame that means something.
 fn frame() -> impl Strategy<Value = Vec<u8>> {
@@ -17,9 +20,54 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
         frames::tcp("[fd00::1]:1000", "[fd00::2]:443", Flag::Syn, 1, &[]),
         frames::tcp("[fd00::1]:1000", "[fd00::2]:443", Flag::Fin, 1, &[1]),
         frames::tcp("10.0.0.2:443", "10.0.0.1:1000", Flag::Rst, 1, &[]),
-        frames::udp("[fd00::1]:1000", "[fd00::2]:53", &[0; 40]),
-        frames::udp("10.0.0.1:1000", "10.0.0.2:53", &[0; 40]),
+        frames::tcp(
+            "10.0.0.1:1000",
+            "10.0.0.2:53",
+            Flag::Ack,
+            1,
+            &[&[0, 28][..], &dns::tests::query(7, "a.b.test")].concat(),
+        ),
+        frames::udp("[fd00::1]:1000", "[fd00::2]:53", &dns::tests::query(7, "a.test")),
+        frames::udp(
+            "[fd00::2]:53",
+            "[fd00::1]:1000",
+            &dns::tests::answer(7, "a.test", &[(&[0xc0, 12], 1, &[9; 4])]),
+        ),
+        frames::unreachable(
+            "10.0.0.2",
+            "10.0.0.1",
+            &frames::tcp("10.0.0.1:1000", "10.0.0.2:443", Flag::Syn, 1, &[])[14..],
+        ),
     ]);
+    bent(sound)
+}
+
+/// Any bytes, or what is almost a message of the DNS.
+fn message() -> impl Strategy<Value = Vec<u8>> {
+    let asked = &[0xc0, 12][..];
+    let sound = prop::sample::select(vec![
+        dns::tests::query(7, "www.example.test"),
+        dns::tests::answer(
+            7,
+            "example.test",
+            &[(asked, 5, &[1, b'a', 0xc0, 12]), (&[1, b'a', 0xc0, 12], 1, &[9; 4])],
+        ),
+        dns::tests::answer(
+            7,
+            "a.b.c.d",
+            &[(asked, 28, &[9; 16]), (&[0xc0, 14], 5, asked), (&[0xc0, 45], 1, &[9; 4])],
+        ),
+    ]);
+    bent(sound)
+}
+
+/// Any bytes, or what is almost a request.
+fn request() -> impl Strategy<Value = Vec<u8>> {
+    bent(prop::sample::select(vec![b"GET /x HTTP/1.1\r\nA: b\r\nHost: [fd00::1]:80\r\n\r\n".to_vec()]))
+}
+
+/// Any bytes, or these with some other ones among them, and perhaps cut.
+fn bent(sound: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     let bent = (sound, vec((any::<prop::sample::Index>(), any::<u8>()), 0..8), any::<prop::sample::Index>());
     let bent = bent.prop_map(|(mut frame, changes, end)| {
         for (at, byte) in changes {
@@ -45,9 +93,50 @@ proptest! {
     }
 
     #[test]
+    fn any_talk_is_followed(frames in vec((frame(), 1_u8..3, any::<u16>()), 0..20)) {
+        let mut talk = Talk::new(true);
+        let count = frames.len() as u64;
+        for (frame, direction, time) in frames {
+            let length = frame.len().try_into().expect("short");
+            let header = RecordHeader {
+                time: time.into(),
+                wire_len: length,
+                cap_len: length,
+                linktype: linktype::EN10MB,
+                direction,
+                ..RecordHeader::default()
+            };
+            talk.see(&header, &frame);
+        }
+        let summary = talk.into_summary().expect("a summary");
+        let peers = summary.peers().into_iter().map(|peer| &peer.traffic).chain([summary.link()]);
+        prop_assert!(peers.map(|traffic| traffic.packets.total()).sum::<u64>() <= count);
+    }
+
+    #[test]
     fn any_hello_is_read(frame in frame(), from in 0_usize..80) {
+        ClientHello::is_begun(frame.get(from..).unwrap_or_default());
         if let Some(hello) = ClientHello::read(frame.get(from..).unwrap_or_default()) {
             hello.server_name();
+        }
+    }
+    #[test]
+    fn any_message_is_read(bytes in message()) {
+        if let Some((_, Some(message))) = Message::in_stream(&bytes) {
+            prop_assert!(message.len() + 2 <= bytes.len());
+        }
+        if let Some(message) = Message::read(&bytes) {
+            let question = message.question();
+            prop_assert!(question.is_none_or(|question| question.name.chars().all(|sign| sign.is_ascii_graphic())));
+            prop_assert!(message.addresses().len() <= 64);
+        }
+    }
+
+    #[test]
+    fn any_request_is_read(bytes in request()) {
+        if let Some(host) = http::host(&bytes) {
+            http::is_begun(&bytes);
+            prop_assert!(host.chars().all(|sign| sign.is_ascii_graphic()));
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The first message of a TLS client, RFC 8446 4.1.2 and RFC 5246 7.4.1.2, which is in the clear.
 
+use super::number;
+
 /// A ClientHello, as far as one segment has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientHello<'a> {
@@ -34,6 +36,17 @@ impl<'a> ClientHello<'a> {
         Some(Self { random, rest: payload })
     }
 
+    /// Whether a client's first message may begin so, and there is more to come of it.
+    pub fn is_begun(payload: &[u8]) -> bool {
+        match *payload {
+            [kind, major, _, high, low, ref rest @ ..] => {
+                (kind, major) == (HANDSHAKE, 3) && rest.len() < usize::from(u16::from_be_bytes([high, low]))
+            }
+            [kind, ..] => kind == HANDSHAKE,
+            [] => false,
+        }
+    }
+
     /// The name of the server that the client wants, unless that is encrypted.
     pub fn server_name(&self) -> Option<&'a str> {
         let mut rest = self.rest;
@@ -63,11 +76,6 @@ fn host_name(mut list: &[u8]) -> Option<&str> {
     if kind == HOST_NAME { std::str::from_utf8(name).ok().filter(|name| !name.is_empty()) } else { None }
 }
 
-/// The number of two bytes at the front.
-fn number(rest: &mut &[u8]) -> Option<u16> {
-    Some(u16::from_be_bytes(*rest.split_off(..2)?.first_chunk()?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::{super::frames, *};
@@ -77,10 +85,12 @@ mod tests {
         let bytes = frames::client_hello([7; 32], "www.example.test");
         let hello = ClientHello::read(&bytes).expect("a hello");
         assert_eq!((hello.random, hello.server_name()), ([7; 32], Some("www.example.test")));
+        assert!(!ClientHello::is_begun(&bytes));
         // A long one comes in several segments.
         for length in 0..bytes.len() {
             let hello = ClientHello::read(&bytes[..length]);
             assert_eq!(hello.is_some(), length >= 43);
+            assert_eq!(ClientHello::is_begun(&bytes[..length]), length > 0);
             assert_eq!(hello.and_then(|hello| hello.server_name()), None);
         }
     }

@@ -1,6 +1,6 @@
 //! From packets to the bytes of a trace.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use nsntrace_ebpf::RecordHeader;
 
@@ -44,12 +44,19 @@ impl Encoder {
         }
     }
 
-    /// Adds a packet that passed at `time` since the epoch.
-    pub(super) fn packet(&mut self, out: &mut Vec<u8>, time: Duration, header: &RecordHeader, packet: &[u8]) {
+    /// Adds a packet that passed at `time` since the epoch, and the name of its owner where that is known.
+    pub(super) fn packet(
+        &mut self,
+        out: &mut Vec<u8>,
+        time: Duration,
+        header: &RecordHeader,
+        owner: Option<&str>,
+        packet: &[u8],
+    ) {
         let frame = Frame::new(header, packet, self.snaplen);
         match &mut self.kind {
             Kind::Pcap { .. } => pcap::packet(out, time, &frame),
-            Kind::Pcapng(pcapng) => pcapng.packet(out, time, header, &frame),
+            Kind::Pcapng(pcapng) => pcapng.packet(out, time, header, owner, &frame),
         }
     }
 
@@ -61,11 +68,19 @@ impl Encoder {
         }
     }
 
-    /// Ends a file that holds what passed between two moments.
-    pub(super) fn end(&self, out: &mut Vec<u8>, from: &Moment, to: &Moment) {
+    /// Adds names of addresses. A pcap has no place for them.
+    pub(super) fn names(&self, out: &mut Vec<u8>, names: &[(IpAddr, String)]) {
         match &self.kind {
             Kind::Pcap { .. } => {}
-            Kind::Pcapng(pcapng) => pcapng.end(out, from, to),
+            Kind::Pcapng(_) => Pcapng::names(out, names),
+        }
+    }
+
+    /// Ends a file that holds what passed between two moments, with these lines of its processes.
+    pub(super) fn end(&self, out: &mut Vec<u8>, from: &Moment, to: &Moment, processes: Vec<String>) {
+        match &self.kind {
+            Kind::Pcap { .. } => {}
+            Kind::Pcapng(pcapng) => pcapng.end(out, from, to, processes),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! The format is that of the IETF's draft-ietf-opsawg-pcapng.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use byteorder_slice::LittleEndian;
 use nsntrace_ebpf::{Counters, RecordHeader};
@@ -16,8 +16,10 @@ use pcap_file::pcapng::{
 
 use super::{
     frame::Frame,
-    section::{Interface, Section, header},
+    names,
+    section::{Interface, Section, fitting, header},
 };
+use crate::words::plain;
 
 /// A moment of a capture.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,6 +38,8 @@ pub(super) struct Pcapng {
     sources: Vec<Source>,
     /// The number of the latest packet's.
     latest: usize,
+    /// The options that tell the latest packet's owner.
+    owner: Vec<u8>,
 }
 
 /// What packets of one interface have in common.
@@ -46,9 +50,16 @@ struct Source {
     packets: u64,
 }
 
-/// Bytes of an enhanced packet block before its packet, and behind it.
+/// Bytes of an enhanced packet block before its packet, and behind it: but for what it tells of its owner.
 const BEFORE: usize = 7 * size_of::<u32>();
 const BEHIND: usize = 4 * size_of::<u32>();
+
+/// The code of a comment, and the head of the option epb_processid_threadid.
+const COMMENT: u16 = 1;
+const PROCESS: u32 = 8 << 16 | 8;
+
+/// In place of a thread's number, which is not known.
+const NO_THREAD: u32 = 0;
 
 /// The type of a block of secrets, and of secrets that are lines of a key log.
 const DECRYPTION_SECRETS_BLOCK: u32 = 10;
@@ -62,7 +73,7 @@ const FLAGS: u32 = 4 << 16 | 2;
 
 impl Pcapng {
     pub(super) fn new(section: Section) -> Self {
-        Self { section, sources: Vec::new(), latest: 0 }
+        Self { section, sources: Vec::new(), latest: 0, owner: Vec::new() }
     }
 
     /// Appends what stands before the packets of a file.
@@ -76,26 +87,46 @@ impl Pcapng {
         }
     }
 
-    /// Appends a packet that passed at `time` since the epoch. What is new about its interface goes before it.
+    /// Appends a packet that passed at `time` since the epoch, and its owner's name where that is known. What is new about
+    /// its interface goes before it.
     pub(super) fn packet(
         &mut self,
         out: &mut Vec<u8>,
         time: Duration,
         header: &RecordHeader,
+        owner: Option<&str>,
         frame: &Frame<'_>,
     ) {
         let number = self.source(out, header);
         let padded = frame.length().next_multiple_of(4);
-        let total = word(BEFORE + padded + BEHIND);
+        self.tell_owner(header.owner, owner);
+        let total = word(BEFORE + padded + BEHIND + self.owner.len());
         let [low, high] = halves(nanoseconds(time));
         let before =
             [ENHANCED_PACKET_BLOCK, total, word(number), high, low, frame.length_u32(), frame.wire_length()];
+        let flags = [FLAGS, header.direction.into()];
         let end_of_options = 0;
-        let behind = [FLAGS, header.direction.into(), end_of_options, total];
         out.extend_from_slice(before.map(u32::to_le_bytes).as_flattened());
         frame.append_to(out);
         out.resize(out.len() + padded - frame.length(), 0);
-        out.extend_from_slice(behind.map(u32::to_le_bytes).as_flattened());
+        out.extend_from_slice(flags.map(u32::to_le_bytes).as_flattened());
+        out.extend_from_slice(&self.owner);
+        out.extend_from_slice([end_of_options, total].map(u32::to_le_bytes).as_flattened());
+    }
+
+    /// Makes the options that tell a packet's owner: its number, and for who reads, a comment too.
+    fn tell_owner(&mut self, pid: u32, name: Option<&str>) {
+        self.owner.clear();
+        if pid == 0 {
+            return;
+        }
+        let name = name.map(plain);
+        let text = name.map_or_else(|| format!("pid {pid}"), |name| format!("pid {pid} {name}"));
+        let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
+        self.owner.extend_from_slice([COMMENT, length].map(u16::to_le_bytes).as_flattened());
+        self.owner.extend_from_slice(text.as_bytes());
+        self.owner.resize(self.owner.len().next_multiple_of(4), 0);
+        self.owner.extend_from_slice([PROCESS, pid, NO_THREAD].map(u32::to_le_bytes).as_flattened());
     }
 
     /// Appends lines of a key log, if there are any.
@@ -112,10 +143,19 @@ impl Pcapng {
         out.extend_from_slice(&total.to_le_bytes());
     }
 
+    /// Appends names of addresses, if there are any.
+    pub(super) fn names(out: &mut Vec<u8>, names: &[(IpAddr, String)]) {
+        if let Some(block) = names::block(names) {
+            append(out, block);
+        }
+    }
+
     /// Appends the statistics of what passed between two moments.
     ///
-    /// How many packets are in the file is known of each interface, what was seen and lost of all of them together.
-    pub(super) fn end(&self, out: &mut Vec<u8>, from: &Moment, to: &Moment) {
+    /// How many packets are in the file is known of each interface, what was seen and lost of all of them together, and
+    /// so are their processes, a comment each.
+    pub(super) fn end(&self, out: &mut Vec<u8>, from: &Moment, to: &Moment, processes: Vec<String>) {
+        let mut processes = processes.into_iter().map(|line| Counted::Comment(fitting(&line)));
         let since = |count: fn(&Counters) -> u64| count(&to.counters).saturating_sub(count(&from.counters));
         for (number, source) in self.sources.iter().enumerate() {
             let mut options =
@@ -132,6 +172,7 @@ impl Pcapng {
                 let comment = "packets received, dropped and accepted are those of all interfaces together";
                 options.push(Counted::Comment(comment.into()));
             }
+            options.extend(processes.by_ref());
             append(
                 out,
                 InterfaceStatisticsBlock { interface_id: word(number), timestamp: stamp(to.time), options },
@@ -207,7 +248,10 @@ fn word(number: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use nsntrace_ebpf::{direction, linktype};
-    use pcap_file::pcapng::{Block, PcapNgReader, blocks::enhanced_packet::EnhancedPacketOption};
+    use pcap_file::pcapng::{
+        Block, PcapNgReader,
+        blocks::{enhanced_packet::EnhancedPacketOption, name_resolution::Record},
+    };
 
     use super::*;
 
@@ -229,7 +273,8 @@ mod tests {
     }
 
     fn add(pcapng: &mut Pcapng, out: &mut Vec<u8>, header: &RecordHeader, packet: &[u8]) {
-        pcapng.packet(out, Duration::new(5_000_000_000, 6), header, &Frame::new(header, packet, 100));
+        let frame = Frame::new(header, packet, 100);
+        pcapng.packet(out, Duration::new(5_000_000_000, 6), header, None, &frame);
     }
 
     fn blocks(bytes: &[u8]) -> Vec<Block<'static>> {
@@ -271,7 +316,7 @@ mod tests {
             for header in [link, late, link, late, late] {
                 add(&mut pcapng, &mut out, &header, &[7; 20]);
             }
-            pcapng.end(&mut out, &Moment::default(), &Moment::default());
+            pcapng.end(&mut out, &Moment::default(), &Moment::default(), Vec::new());
             let kinds = blocks(&out).into_iter().map(|block| match block {
                 Block::InterfaceDescription(block) => format!("link type {}", u32::from(block.linktype)),
                 Block::EnhancedPacket(block) => format!("packet of {}", block.interface_id),
@@ -308,7 +353,7 @@ mod tests {
         let from = Counters { filtered: 3, matched: 10, captured: 9, dropped: 1, cut: 0 };
         let to = Counters { filtered: 38, matched: 65, captured: 60, dropped: 5, cut: 0 };
         let moment = |seconds, counters| Moment { time: Duration::from_secs(seconds), counters };
-        pcapng.end(&mut out, &moment(1, from), &moment(5_000_000_000, to));
+        pcapng.end(&mut out, &moment(1, from), &moment(5_000_000_000, to), Vec::new());
         // The upper half first: 0x4563_9182_44f4_0000 nanoseconds.
         let end = [0x82, 0x91, 0x63, 0x45, 0, 0, 0xf4, 0x44];
         let start = [0, 0, 0, 0, 0, 0xca, 0x9a, 0x3b];
@@ -325,6 +370,23 @@ mod tests {
                 Counted::IsbUsrDeliv(0)
             ]
         );
+    }
+
+    #[test]
+    fn names_stand_with_their_addresses() {
+        let mut out = Vec::new();
+        let mut pcapng = Pcapng::new(section());
+        pcapng.begin(&mut out);
+        let length = out.len();
+        Pcapng::names(&mut out, &[]);
+        assert_eq!(out.len(), length);
+        let six: IpAddr = "fd00::1".parse().expect("valid");
+        Pcapng::names(&mut out, &[([10, 0, 0, 1].into(), "a.test".into()), (six, "b.test".into())]);
+        let block = blocks(&out).pop().and_then(Block::into_name_resolution).expect("names");
+        let [Record::Ipv4(four), Record::Ipv6(six)] = &block.records[..] else { panic!("{block:?}") };
+        assert_eq!((&four.ip_addr[..], &four.names[..]), (&[10, 0, 0, 1][..], &["a.test".into()][..]));
+        assert_eq!((six.ip_addr[0], six.ip_addr[15], &six.names[..]), (0xfd, 1, &["b.test".into()][..]));
+        assert_eq!(Pcapng::whole(&out), (0, out.len()));
     }
 
     #[test]

@@ -94,7 +94,7 @@ fn expression(filter: &str) -> Described<'static> {
 const LONGEST: usize = u16::MAX as usize;
 
 /// The text, as far as an option can hold it.
-fn fitting(text: &str) -> Cow<'static, str> {
+pub(super) fn fitting(text: &str) -> Cow<'static, str> {
     text[..text.floor_char_boundary(LONGEST)].to_owned().into()
 }
 

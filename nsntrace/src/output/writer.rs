@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{self, Write},
-    os::fd::AsFd,
+    os::fd::{AsFd, BorrowedFd},
     time::Duration,
 };
 
@@ -12,7 +12,10 @@ use nsntrace_ebpf::{Counters, RecordHeader};
 
 use super::{encoder::Encoder, pcapng::Moment, series::Series};
 use crate::{
+    capture::Watch,
     error::{Context, Result},
+    ownership::processes::Processes,
+    talk::{Summary, Talk},
     tls_keys::Keys,
 };
 
@@ -28,6 +31,10 @@ pub struct Writer {
     encoder: Encoder,
     /// The secrets that go before the packets.
     keys: Option<Keys>,
+    /// The processes that own the packets, and what tells of them.
+    processes: Option<(Processes, Watch)>,
+    /// What the packets tell.
+    talk: Option<Talk>,
     /// What is not written yet, whole packets.
     block: Vec<u8>,
     /// How many.
@@ -47,6 +54,8 @@ impl Writer {
             files,
             encoder,
             keys: None,
+            processes: None,
+            talk: None,
             block: Vec::with_capacity(2 * BLOCK),
             waiting: 0,
             packets: 0,
@@ -62,6 +71,23 @@ impl Writer {
         }
         self.keys = keys;
         self
+    }
+
+    /// The same with the processes that own the packets, as far as something tells of them.
+    pub fn with_processes(mut self, processes: Processes, watch: Option<Watch>) -> Self {
+        self.processes = watch.map(|watch| (processes, watch));
+        self
+    }
+
+    /// The same with somebody who looks at the packets.
+    pub fn with_talk(mut self, talk: Option<Talk>) -> Self {
+        self.talk = talk;
+        self
+    }
+
+    /// Who talked to whom, if that was wanted.
+    pub fn into_summary(self) -> Option<Summary> {
+        self.talk?.into_summary()
     }
 
     /// Begins the first file, for a capture that begins at that moment.
@@ -110,6 +136,21 @@ impl Writer {
         self.block.splice(place..place, secrets);
     }
 
+    /// Takes what has happened to processes by now. To be called before packets that were captured by now are added.
+    pub fn take_processes(&mut self, wall: impl Fn(u64) -> Duration) {
+        if let Some((processes, watch)) = &mut self.processes {
+            watch.news(|news| {
+                let time = wall(news.time);
+                processes.take(news, time);
+            });
+        }
+    }
+
+    /// What is ready when something has happened to a process.
+    pub fn processes_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.processes.as_ref().map(|(_, watch)| watch.as_fd())
+    }
+
     /// Whether packets are held back until their secrets are there.
     pub fn is_holding(&self) -> bool {
         self.keys.as_ref().is_some_and(|keys| keys.held_from().is_some())
@@ -123,7 +164,16 @@ impl Writer {
         if let Some(keys) = &mut self.keys {
             keys.see(header, packet, self.block.len());
         }
-        self.encoder.packet(&mut self.block, time, header, packet);
+        let name = match &mut self.processes {
+            Some((processes, _)) if header.owner != 0 => processes.owner(header.owner, header.time),
+            _ => None,
+        };
+        self.encoder.packet(&mut self.block, time, header, name, packet);
+        if let Some(talk) = &mut self.talk {
+            talk.see(header, packet);
+            // Whoever reads it live knows them before the packets that go there.
+            self.encoder.names(&mut self.block, &talk.news());
+        }
         self.waiting += 1;
         if self.block.len() >= BLOCK { self.flush() } else { Ok(()) }
     }
@@ -134,7 +184,8 @@ impl Writer {
     /// Where the file does not take it.
     pub fn end(&mut self, moment: Moment) -> Result<()> {
         self.let_all_go();
-        self.encoder.end(&mut self.block, &self.began, &moment);
+        let lines = self.processes.as_ref().map(|(processes, _)| processes.lines(self.began.time));
+        self.encoder.end(&mut self.block, &self.began, &moment, lines.unwrap_or_default());
         self.flush()
     }
 
@@ -192,6 +243,9 @@ impl Writer {
         self.encoder.begin(&mut self.block);
         if let Some(keys) = &self.keys {
             self.encoder.secrets(&mut self.block, &keys.recent());
+        }
+        if let Some(talk) = &self.talk {
+            self.encoder.names(&mut self.block, &talk.recent());
         }
         let (_, result) = write_all(self.files.file().file(), &self.block);
         self.told(result)?;

@@ -9,10 +9,7 @@ use std::{
 use nsntrace_ebpf::RecordHeader;
 
 use super::line::Random;
-use crate::dissect::{
-    packet::{Packet, Transport},
-    tls::ClientHello,
-};
+use crate::dissect::{packet::Packet, tls::ClientHello, transport::Transport};
 
 /// How long an answer waits for its secrets. A program logs them at once; on a busy machine it may not run at once.
 const PATIENCE: Duration = Duration::from_secs(5);

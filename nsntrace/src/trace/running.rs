@@ -15,7 +15,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{COUNT_EVERY, event_loop, loaded, pass_on, settings, until};
+use super::{COUNT_EVERY, Counted, event_loop, loaded, pass_on, settings, talk, tell, until};
 use crate::{
     capture::{Hook, KernelLog, Loaded, drain::Drain},
     cgroup::{self, Removal, Tree},
@@ -24,6 +24,7 @@ use crate::{
     error::{Context, Error, Result},
     output::{encoder::Encoder, section::Section, series::Series, trace_file::Invoker, writer::Writer},
     own_thread::Ongoing,
+    ownership::processes::Processes,
     recording::Recording,
     signals::{SignalStream, Signals, Stoppable, hold_reports},
     words::{Voice, plain, say},
@@ -41,7 +42,9 @@ pub fn running(config: &Config, running: &Running) -> Result<()> {
     let settings = settings(config, Hook::Cgroup, present.filter.as_ref());
     let loading = Ongoing::start(move || Loaded::load(&settings)).context("start", "a thread")?;
     let loaded = loaded(loading, &signals)?;
-    event_loop()?.block_on(record(config, present, files, signals, loaded))
+    let summary = event_loop()?.block_on(record(config, present, files, signals, loaded))?;
+    tell(config, summary);
+    Ok(())
 }
 
 /// Attaches the capture, and follows it to its end.
@@ -51,12 +54,15 @@ async fn record(
     files: Series,
     signals: Signals,
     loaded: Loaded,
-) -> Result<()> {
+) -> Result<Option<Counted>> {
     let voice = Voice::new(config.words);
     let reader = if files.file().is_stdout() { reader()? } else { None };
-    let writer = Writer::new(files, Encoder::new(config.format, section(config, &present.cgroup)));
+    let encoder = Encoder::new(config.format, section(config, &present.cgroup));
     let removal = Removal::watch(&present.cgroup, &cgroup::mount()?)?;
-    let (capture, packets, log) = loaded.attach_to_cgroup(&present.cgroup)?;
+    let (capture, mut packets, log) = loaded.attach_to_cgroup(&present.cgroup)?;
+    let writer = Writer::new(files, encoder)
+        .with_talk(talk(config))
+        .with_processes(Processes::default(), packets.take_watch());
     if let Some(signal) = signals.pending_end() {
         return Err(Error::Interrupted(signal as i32));
     }
@@ -73,7 +79,7 @@ async fn record(
         finished = recording.finish() => finished?,
         () = signals.asked_to_end() => say!("nsntrace: ended while packets were still being written to the trace"),
     }
-    Ok(())
+    Ok(recording.into_summary())
 }
 
 /// Until the end: somebody asks for it, the time is over, enough is written or no more can be, or the cgroup has gone.

@@ -19,8 +19,10 @@ mod iptables;
 mod ipv6;
 mod limits;
 mod live;
+mod names;
 mod network;
 mod output;
+mod ownership;
 mod parallel;
 mod pcapng;
 mod publish;
@@ -30,6 +32,7 @@ mod run_folder;
 mod runner;
 mod setup_failure;
 mod signals;
+mod summary;
 mod terminal;
 mod tls_keys;
 mod trace;
@@ -81,6 +84,9 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("upkeep", upkeep::CASES),
     ("flood", flood::CASES),
     ("tls_keys", tls_keys::CASES),
+    ("ownership", ownership::CASES),
+    ("summary", summary::CASES),
+    ("names", names::CASES),
 ];
 
 fn main() {

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use nsntrace_tests::{Done, Lab, Pcapng, SERVER_ADDRESS, SOON, until};
+use nsntrace_tests::{Done, Lab, Pcapng, SERVER_ADDRESS, SERVER_ADDRESS6, SOON, until};
 
 use crate::{Case, cases};
 
@@ -45,7 +45,10 @@ fn tools_have_nothing_to_say(lab: &Lab) -> Result<()> {
     silent(&done.dir, &["capinfos", "x.pcapng"])?;
     silent(&done.dir, &["tshark", "-n", "-r", "x.pcapng", "-V"])?;
     silent(&done.dir, &["editcap", "x.pcapng", "y.pcapng"])?;
-    let (ours, copy) = (read(&done)?, Pcapng::read(&done.dir.join("y.pcapng"))?);
+    let (mut ours, copy) = (read(&done)?, Pcapng::read(&done.dir.join("y.pcapng"))?);
+    assert!(ours.packets.iter().any(|packet| packet.owner.is_some() && packet.process.is_some()));
+    // An option that it does not know is not in its copy.
+    ours.packets.iter_mut().for_each(|packet| packet.process = None);
     assert!(copy.packets == ours.packets, "editcap's copy has other packets");
     Ok(())
 }
@@ -70,6 +73,9 @@ for block in FileScanner(open(sys.argv[1], 'rb')):
         print('packet', block.interface_id, time, block.packet_len, way, block.packet_data.hex())
     elif isinstance(block, blocks.InterfaceDescription):
         print('interface', block.link_type, block.options['if_name'])
+    elif isinstance(block, blocks.NameResolution):
+        for record in block.records:
+            print('name', record['address'], *record['names'])
     elif isinstance(block, blocks.InterfaceStatistics):
         print('statistics', block.interface_id, block.options['isb_usrdeliv'])
 ";
@@ -81,14 +87,24 @@ fn python_reads_the_same(lab: &Lab) -> Result<()> {
         println!("python-pcapng SKIPPED, nothing was tried: it is not installed");
         return Ok(());
     }
-    let done = download(lab, &["-f", "tcp"])?;
+    let record = format!("--host-record=both.example.test,{SERVER_ADDRESS},{SERVER_ADDRESS6}");
+    let listen = format!("--listen-address={SERVER_ADDRESS}");
+    let _names = lab.name_server_with(SERVER_ADDRESS, &[&listen, &record])?;
+    let _web = lab.web()?;
+    let page = ["curl", "-s", "-o", "page", "http://both.example.test/data.bin"];
+    let filter = ["-o", "x.pcapng", "-f", "tcp or udp port 53"];
+    let done = lab.nsntrace([&filter[..], &page].concat())?.run()?.exited(0)?;
     let file = read(&done)?;
     let mut expected = Vec::new();
     for interface in &file.interfaces {
         let name = interface.name.as_deref().unwrap_or_default();
         expected.push(format!("interface {} {name}", interface.link_type));
     }
-    for packet in &file.packets {
+    ensure!(file.names.len() == 2, "{:?}", file.names);
+    for (number, packet) in file.packets.iter().enumerate() {
+        for (_, address, name) in file.names.iter().filter(|(before, ..)| *before == number) {
+            expected.push(format!("name {address} {name}"));
+        }
         let way = if packet.direction == 1 { "inbound" } else { "outbound" };
         let bytes: String = packet.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let (interface, time, length) = (packet.interface, packet.time, packet.wire_length);

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use nix::unistd::Pid;
 use nsntrace_tests::{Done, Job, Running, SERVER_ADDRESS};
 
 /// More than a bench takes.
@@ -31,6 +32,11 @@ impl Sender {
     /// Waits until the job has said this on stderr.
     pub fn complains(&mut self, text: &str) -> Result<()> {
         self.running.complains(text).map(drop)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> Pid {
+        self.running.pid()
     }
 
     /// Has so many packets sent. Returns the nanoseconds that each has taken.

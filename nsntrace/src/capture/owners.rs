@@ -1,0 +1,107 @@
+//! The programs that find out whose packets are: loaded, and attached to a cgroup and to the kernel's tracepoints.
+
+use std::{
+    fs::File,
+    os::fd::{AsFd, AsRawFd},
+    path::Path,
+};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{CgroupArray, HashMap, Map},
+    programs::{CgroupAttachMode, CgroupSock, Program, RawTracePoint},
+};
+use nsntrace_ebpf::ownership::names;
+
+use super::{
+    missing,
+    programs::{not_beside, program, refusal},
+    ring::Ring,
+    watch::Watch,
+};
+use crate::{
+    error::{Context, Result},
+    ownership::{Owners, layout},
+};
+
+/// Size of the ring buffer of events in bytes: room for some hundred beginnings of programs.
+const EVENTS: u32 = 4 << 20;
+
+/// What the programs are to know of what is wanted, and of the kernel.
+pub(super) struct Knowledge {
+    layout: Vec<layout::Place>,
+    is_picky: u32,
+    is_told: u32,
+}
+
+impl Knowledge {
+    /// Finds it out.
+    ///
+    /// # Errors
+    /// Where the kernel does not describe itself.
+    pub(super) fn find(owners: &Owners) -> Result<Self> {
+        Ok(Self {
+            layout: layout::find()?,
+            is_picky: (!owners.only.is_empty()).into(),
+            is_told: owners.told.into(),
+        })
+    }
+
+    /// Tells it to the object that is loaded next.
+    pub(super) fn tell<'a>(&'a self, loader: &mut EbpfLoader<'a>) {
+        for (name, place) in &self.layout {
+            loader.override_global(name, place, false);
+        }
+        loader
+            .override_global(names::IS_PICKY, &self.is_picky, false)
+            .override_global(names::IS_TOLD, &self.is_told, false)
+            .map_max_entries(names::EVENTS, if self.is_told == 0 { 4096 } else { EVENTS });
+    }
+}
+
+/// Brings the programs into the kernel.
+///
+/// # Errors
+/// Where it refuses one of them.
+pub(super) fn load(ebpf: &mut Ebpf, owners: &Owners) -> Result<Option<Watch>> {
+    for name in names::TRACEPOINTS {
+        let tracepoint: &mut RawTracePoint = program(ebpf, name)?.try_into().context("use", name)?;
+        tracepoint.load().map_err(refusal).context("load", format_args!("the program {name}"))?;
+    }
+    let name = names::SOCK_CREATE;
+    let sock_create: &mut CgroupSock = program(ebpf, name)?.try_into().context("use", name)?;
+    sock_create.load().map_err(refusal).context("load", format_args!("the program {name}"))?;
+
+    let wanted = ebpf.map_mut(names::WANTED).ok_or_else(|| missing(names::WANTED))?;
+    let mut wanted: HashMap<_, [u8; 16], u8> = HashMap::try_from(wanted).context("use", names::WANTED)?;
+    for name in &owners.only {
+        wanted.insert(name.0, 0, 0).context("note", "a name of --process")?;
+    }
+    if !owners.told {
+        return Ok(None);
+    }
+    let Some(Map::RingBuf(events)) = ebpf.take_map(names::EVENTS) else { return Err(missing(names::EVENTS)) };
+    let events = events.fd().as_fd().try_clone_to_owned().context("hold", "the ring buffer of events")?;
+    Ring::map(events, EVENTS as usize).map(Watch::new).map(Some)
+}
+
+/// Follows the processes of a cgroup and what becomes of them.
+///
+/// # Errors
+/// Where the kernel refuses it.
+pub(super) fn attach(ebpf: &mut Ebpf, path: &Path) -> Result<()> {
+    let cgroup = File::open(path).context("open the cgroup", path.display())?;
+    let map = ebpf.map_mut(names::CGROUP).ok_or_else(|| missing(names::CGROUP))?;
+    let mut map = CgroupArray::try_from(map).context("use", names::CGROUP)?;
+    map.set(0, cgroup.as_raw_fd(), 0).context("follow the cgroup", path.display())?;
+    for name in names::TRACEPOINTS {
+        let tracepoint: &mut RawTracePoint = program(ebpf, name)?.try_into().context("use", name)?;
+        tracepoint.attach(name).context("attach to the tracepoint", name)?;
+    }
+    let Program::CgroupSock(sock_create) = program(ebpf, names::SOCK_CREATE)? else {
+        return Err(missing(names::SOCK_CREATE));
+    };
+    // As for packets, see there.
+    let attached = sock_create.attach(&cgroup, CgroupAttachMode::Single);
+    attached.map(drop).map_err(|error| not_beside(error, path))
+}

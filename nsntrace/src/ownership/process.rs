@@ -1,0 +1,70 @@
+//! A program that a process runs, or has run: a process is one after the other.
+
+use std::{borrow::Cow, fmt, time::Duration};
+
+use crate::words::plain;
+
+/// A process, from its beginning or from when it became this program, to its end or until it became another.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Run {
+    /// In nanoseconds of `CLOCK_BOOTTIME`.
+    pub(super) since: u64,
+    /// When the process began, since the epoch.
+    pub(super) began: Duration,
+    /// When it ended, or became another program.
+    pub(super) ended: Option<Duration>,
+    /// Whether it became another program.
+    pub(super) is_replaced: bool,
+    pub(super) pid: u32,
+    /// Its parent's number and name, where they are known.
+    pub(super) parent: Option<(u32, String)>,
+    pub(super) user: u32,
+    pub(super) name: String,
+    /// Empty where it is not known.
+    pub(super) file: String,
+    /// Empty where they are not known.
+    pub(super) words: Vec<String>,
+    /// Packets that it owned.
+    pub(super) packets: u64,
+}
+
+/// One line, with nothing in it that a terminal would obey.
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pid, user, packets, .. } = self;
+        write!(f, "process {pid} {}", plain(&self.name))?;
+        if let Some((parent, name)) = &self.parent {
+            write!(f, ", parent {parent} {}", plain(name))?;
+        }
+        write!(f, ", user {user}, from {}", Seconds(self.began))?;
+        if let Some(ended) = self.ended {
+            let what = if self.is_replaced { "until" } else { "to" };
+            write!(f, " {what} {}", Seconds(ended))?;
+        }
+        write!(f, ", {packets} packets")?;
+        if !self.file.is_empty() {
+            write!(f, ", {}", plain(&self.file))?;
+        }
+        if !self.words.is_empty() {
+            write!(f, ": {}", as_a_shell_has_it(&self.words))?;
+        }
+        Ok(())
+    }
+}
+
+/// Seconds since the epoch, as tools show the times of packets.
+struct Seconds(Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:09}", self.0.as_secs(), self.0.subsec_nanos())
+    }
+}
+
+fn as_a_shell_has_it(words: &[String]) -> String {
+    let quoted = |word: &String| {
+        let word = plain(word);
+        shlex::try_quote(&word).map(Cow::into_owned).unwrap_or(word)
+    };
+    words.iter().map(quoted).collect::<Vec<_>>().join(" ")
+}

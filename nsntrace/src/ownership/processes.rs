@@ -1,0 +1,209 @@
+//! The processes of a trace, in the order of what happened to them.
+
+use std::{collections::HashMap, time::Duration};
+
+use super::{
+    news::{Kind, News},
+    process::Run,
+};
+
+/// So many are kept in mind; of more, those that ended first are forgotten.
+const MOST: usize = 20_000;
+
+/// What was told of processes so far.
+#[derive(Debug, Default)]
+pub struct Processes {
+    /// By their numbers, the oldest first.
+    runs: HashMap<u32, Vec<Run>>,
+    count: usize,
+    forgotten: u64,
+    /// The number and the name of who has started the first, where that is known.
+    starter: Option<(u32, String)>,
+}
+
+impl Processes {
+    /// Nothing was told yet; the first will be started by this process.
+    pub fn started_by(pid: u32, name: &str) -> Self {
+        Self { starter: Some((pid, name.to_owned())), ..Self::default() }
+    }
+
+    /// Takes what has happened at `time`, since the epoch.
+    pub fn take(&mut self, news: News, time: Duration) {
+        let News { time: since, pid, user, name, kind } = news;
+        match kind {
+            Kind::Fork(parent) => {
+                let before = self.latest(parent);
+                let (file, words) =
+                    before.map_or_else(Default::default, |run| (run.file.clone(), run.words.clone()));
+                // A thread may have a name of its own.
+                let name = before.map_or(name, |run| run.name.clone());
+                let parent = Some((parent, name.clone()));
+                self.end(pid, time, false);
+                self.add(Run { since, began: time, pid, parent, user, name, file, words, ..Run::default() });
+            }
+            Kind::Exec { file, words } => {
+                let before = self.latest(pid).map(|run| (run.parent.clone(), run.began, run.packets));
+                let (parent, began, packets) = before.unwrap_or_else(|| (self.starter.take(), time, 0));
+                // What it was before has a line of its own only if it had packets.
+                let began = if packets == 0 { began } else { time };
+                self.end(pid, time, true);
+                self.add(Run { since, began, pid, parent, user, name, file, words, ..Run::default() });
+            }
+            Kind::Exit => self.end(pid, time, false),
+        }
+    }
+
+    /// The name that a process had at a time in nanoseconds of `CLOCK_BOOTTIME`; none where it is not known.
+    pub fn name(&self, pid: u32, time: u64) -> Option<&str> {
+        let runs = self.runs.get(&pid)?;
+        runs.get(at(runs, time)).map(|run| &run.name[..])
+    }
+
+    /// The same for a packet's owner, to whom the packet is counted.
+    pub fn owner(&mut self, pid: u32, time: u64) -> Option<&str> {
+        let runs = self.runs.get_mut(&pid)?;
+        let at = at(runs, time);
+        let run = runs.get_mut(at)?;
+        run.packets += 1;
+        Some(&run.name)
+    }
+
+    /// A line for each that was there since a time, since the epoch; in the order of their beginnings.
+    pub fn lines(&self, from: Duration) -> Vec<String> {
+        let is_of_use = |run: &&Run| {
+            run.ended.is_none_or(|ended| ended >= from) && !(run.is_replaced && run.packets == 0)
+        };
+        let mut runs: Vec<_> = self.runs.values().flatten().filter(is_of_use).collect();
+        runs.sort_by_key(|run| (run.began, run.since));
+        let mut lines: Vec<_> = runs.into_iter().map(Run::to_string).collect();
+        if self.forgotten > 0 {
+            lines.push(format!("{} processes that ended earlier are left out", self.forgotten));
+        }
+        lines
+    }
+
+    /// The latest that is known of a process.
+    fn latest(&self, pid: u32) -> Option<&Run> {
+        self.runs.get(&pid)?.last()
+    }
+
+    fn add(&mut self, run: Run) {
+        self.runs.entry(run.pid).or_default().push(run);
+        self.count += 1;
+        if self.count > MOST {
+            self.forget_some();
+        }
+    }
+
+    /// Ends what a process is, if it has not ended.
+    fn end(&mut self, pid: u32, time: Duration, is_replaced: bool) {
+        let latest = self.runs.get_mut(&pid).and_then(|runs| runs.last_mut());
+        if let Some(run) = latest.filter(|run| run.ended.is_none()) {
+            run.ended = Some(time);
+            run.is_replaced = is_replaced;
+        }
+    }
+
+    /// Forgets the older half of those that have ended.
+    fn forget_some(&mut self) {
+        let mut ends: Vec<_> = self.runs.values().flatten().filter_map(|run| run.ended).collect();
+        ends.sort_unstable();
+        let Some(limit) = ends.get(ends.len() / 2).copied() else { return };
+        for runs in self.runs.values_mut() {
+            runs.retain(|run| run.ended.is_none_or(|ended| ended > limit));
+        }
+        self.runs.retain(|_, runs| !runs.is_empty());
+        let left = self.runs.values().map(Vec::len).sum();
+        self.forgotten += (self.count - left) as u64;
+        self.count = left;
+    }
+}
+
+/// Which of a process's programs it was at a time: the last that had begun by then. What is stamped before the first is the
+/// first's: the kernel tells of a beginning a moment after it.
+fn at(runs: &[Run], time: u64) -> usize {
+    runs.iter().rposition(|run| run.since <= time).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn news(time: u64, pid: u32, name: &str, kind: Kind) -> News {
+        News { time, pid, user: 1000, name: name.into(), kind }
+    }
+
+    fn exec(file: &str, words: &[&str]) -> Kind {
+        Kind::Exec { file: file.into(), words: words.iter().map(|word| (*word).to_owned()).collect() }
+    }
+
+    /// A shell that starts a client, which sends a packet and ends.
+    fn story() -> Processes {
+        let mut processes = Processes::default();
+        for (number, news) in [
+            news(10, 1, "sh", exec("/bin/sh", &["sh", "-c", "curl x"])),
+            news(20, 2, "sh", Kind::Fork(1)),
+            news(30, 2, "curl", exec("/usr/bin/curl", &["curl", "x y"])),
+            news(50, 2, "curl", Kind::Exit),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            processes.take(news, Duration::new(1, u32::try_from(number).expect("small")));
+        }
+        processes
+    }
+
+    #[test]
+    fn a_name_is_that_of_the_time() {
+        let mut processes = story();
+        assert_eq!(processes.name(1, 60), Some("sh"));
+        assert_eq!(processes.name(2, 15), Some("sh"), "a moment before the kernel tells of it");
+        assert_eq!(processes.name(2, 29), Some("sh"));
+        assert_eq!(processes.name(2, 30), Some("curl"));
+        assert_eq!(processes.name(2, 99), Some("curl"), "packets come later than an end");
+        assert_eq!(processes.name(3, 60), None);
+        processes.take(news(70, 2, "sh", Kind::Fork(1)), Duration::new(2, 0));
+        assert_eq!(processes.owner(2, 69), Some("curl"));
+        assert_eq!(processes.owner(2, 70), Some("sh"));
+    }
+
+    #[test]
+    fn a_line_tells_all() {
+        let mut processes = story();
+        assert_eq!(processes.owner(2, 40), Some("curl"));
+        let expected = [
+            "process 1 sh, user 1000, from 1.000000000, 0 packets, /bin/sh: sh -c 'curl x'",
+            "process 2 curl, parent 1 sh, user 1000, from 1.000000001 to 1.000000003, 1 packets, \
+             /usr/bin/curl: curl 'x y'",
+        ];
+        assert_eq!(processes.lines(Duration::ZERO), expected);
+        assert_eq!(processes.lines(Duration::new(1, 4)), expected[..1]);
+    }
+
+    #[test]
+    fn what_had_packets_before_it_became_another_has_its_own_line() {
+        let mut processes = story();
+        assert_eq!(processes.owner(2, 25), Some("sh"));
+        let lines = processes.lines(Duration::ZERO);
+        assert_eq!(lines.len(), 3);
+        assert!(
+            lines[1].starts_with("process 2 sh, parent 1 sh, user 1000, from 1.000000001 until 1.000000002")
+        );
+    }
+
+    #[test]
+    fn there_is_an_end_to_what_is_kept_in_mind() {
+        let mut processes = story();
+        for number in 0..50_000 {
+            let (pid, time) = (100 + number % 30_000, 100 + u64::from(number));
+            processes.take(news(time, pid, "sh", Kind::Fork(1)), Duration::from_secs(time));
+            processes.take(news(time, pid, "sh", Kind::Exit), Duration::from_secs(time));
+            assert_eq!(processes.name(pid, time), Some("sh"));
+        }
+        assert!(processes.count <= MOST);
+        assert_eq!(processes.count + usize::try_from(processes.forgotten).expect("few"), 50_003);
+        assert_eq!(processes.name(1, 60), Some("sh"), "who lives is not forgotten");
+        assert!(processes.lines(Duration::ZERO).last().is_some_and(|line| line.ends_with("are left out")));
+    }
+}

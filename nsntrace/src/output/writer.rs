@@ -184,7 +184,8 @@ impl Writer {
     /// Where the file does not take it.
     pub fn end(&mut self, moment: Moment) -> Result<()> {
         self.let_all_go();
-        let lines = self.processes.as_ref().map(|(processes, _)| processes.lines(self.began.time));
+        let (from, to) = (self.began.time, moment.time);
+        let lines = self.processes.as_ref().map(|(processes, _)| processes.lines(from, to));
         self.encoder.end(&mut self.block, &self.began, &moment, lines.unwrap_or_default());
         self.flush()
     }

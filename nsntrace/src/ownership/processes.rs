@@ -68,10 +68,11 @@ impl Processes {
         Some(&run.name)
     }
 
-    /// A line for each that was there since a time, since the epoch; in the order of their beginnings.
-    pub fn lines(&self, from: Duration) -> Vec<String> {
+    /// A line for each that was there between two times, since the epoch; in the order of their beginnings.
+    pub fn lines(&self, from: Duration, to: Duration) -> Vec<String> {
         let is_of_use = |run: &&Run| {
-            run.ended.is_none_or(|ended| ended >= from) && !(run.is_replaced && run.packets == 0)
+            let was_there = run.began <= to && run.ended.is_none_or(|ended| ended >= from);
+            was_there && !(run.is_replaced && run.packets == 0)
         };
         let mut runs: Vec<_> = self.runs.values().flatten().filter(is_of_use).collect();
         runs.sort_by_key(|run| (run.began, run.since));
@@ -177,15 +178,16 @@ mod tests {
             "process 2 curl, parent 1 sh, user 1000, from 1.000000001 to 1.000000003, 1 packets, \
              /usr/bin/curl: curl 'x y'",
         ];
-        assert_eq!(processes.lines(Duration::ZERO), expected);
-        assert_eq!(processes.lines(Duration::new(1, 4)), expected[..1]);
+        assert_eq!(processes.lines(Duration::ZERO, Duration::MAX), expected);
+        assert_eq!(processes.lines(Duration::new(1, 4), Duration::MAX), expected[..1]);
+        assert_eq!(processes.lines(Duration::ZERO, Duration::new(1, 0)), expected[..1]);
     }
 
     #[test]
     fn what_had_packets_before_it_became_another_has_its_own_line() {
         let mut processes = story();
         assert_eq!(processes.owner(2, 25), Some("sh"));
-        let lines = processes.lines(Duration::ZERO);
+        let lines = processes.lines(Duration::ZERO, Duration::MAX);
         assert_eq!(lines.len(), 3);
         assert!(
             lines[1].starts_with("process 2 sh, parent 1 sh, user 1000, from 1.000000001 until 1.000000002")
@@ -204,6 +206,11 @@ mod tests {
         assert!(processes.count <= MOST);
         assert_eq!(processes.count + usize::try_from(processes.forgotten).expect("few"), 50_003);
         assert_eq!(processes.name(1, 60), Some("sh"), "who lives is not forgotten");
-        assert!(processes.lines(Duration::ZERO).last().is_some_and(|line| line.ends_with("are left out")));
+        assert!(
+            processes
+                .lines(Duration::ZERO, Duration::MAX)
+                .last()
+                .is_some_and(|line| line.ends_with("are left out"))
+        );
     }
 }

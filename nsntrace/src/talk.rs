@@ -26,6 +26,7 @@ use crate::dissect::{
     tls::ClientHello,
     transport::{Tcp, Transport},
 };
+use crate::ownership::Owner;
 
 /// The port of name servers.
 const DOMAIN: u16 = 53;
@@ -49,10 +50,10 @@ impl Talk {
     }
 
     /// Looks at a packet.
-    pub fn see(&mut self, header: &RecordHeader, bytes: &[u8]) {
+    pub fn see(&mut self, header: &RecordHeader, bytes: &[u8], owner: Option<Owner<'_>>) {
         let packet = Packet::read(header.linktype, bytes, header.wire_len);
         let place = match &mut self.summary {
-            Some(summary) => summary.see(header, packet.as_ref(), &self.names),
+            Some(summary) => summary.see(header, packet.as_ref(), owner, &self.names),
             None => Some(Place::default()),
         };
         // Who is not in the summary was seen before.

@@ -293,6 +293,7 @@ pub fn settings(config: &Config, hook: Hook, filter: Option<&Compiled>) -> Setti
 
 /// What is wanted of the owners of packets. A pcap has no place for them.
 fn owners(config: &Config) -> Option<Owners> {
-    let told = config.format == Format::Pcapng;
-    told.then(|| Owners { only: Vec::new(), told })
+    let told = config.format == Format::Pcapng || config.summary.is_some();
+    let only = config.processes.clone();
+    (told || !only.is_empty()).then_some(Owners { only, told })
 }

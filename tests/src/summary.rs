@@ -81,6 +81,12 @@ impl<'a> Peer<'a> {
         list.iter().map(Peer).map(|name| Ok((name.text("source")?, name.text("name")?))).collect()
     }
 
+    /// Its processes: their numbers and names.
+    pub fn processes(self) -> Result<Vec<(u64, &'a str)>> {
+        let list = self.0["processes"].as_array().with_context(|| format!("no processes in {}", self.0))?;
+        list.iter().map(Peer).map(|process| Ok((process.number("pid")?, process.text("name")?))).collect()
+    }
+
     /// Connections that failed.
     pub fn failed(self) -> Result<u64> {
         let kinds = ["refused", "unanswered", "unreachable"];

@@ -8,13 +8,16 @@ use std::cmp::Reverse;
 
 use connections::{Connection, Connections, Key};
 use nsntrace_ebpf::{RecordHeader, direction};
-pub use peers::{Name, Peer, Role, Source, Traffic};
+pub use peers::{Name, Peer, Process, Role, Source, Traffic};
 use peers::{PeerKey, Peers};
 
 use super::{bounded::Bounded, names::Names};
-use crate::dissect::{
-    packet::{Fragment, Packet},
-    transport::{Transport, protocol},
+use crate::{
+    dissect::{
+        packet::{Fragment, Packet},
+        transport::{Transport, protocol},
+    },
+    ownership::Owner,
 };
 
 /// Fragments of so many packets find the row of the first one.
@@ -70,6 +73,7 @@ impl Summary {
         &mut self,
         header: &RecordHeader,
         packet: Option<&Packet<'_>>,
+        owner: Option<Owner<'_>>,
         names: &Names,
     ) -> Option<Place> {
         let is_outbound = header.direction == direction::OUTBOUND;
@@ -80,7 +84,9 @@ impl Summary {
         };
         if let Some(peer) = self.earlier_fragment(packet) {
             let way = if is_outbound { Way::Sent } else { Way::Received };
-            self.peers.at(peer).traffic.add(way, header.time, header.wire_len);
+            let peer = self.peers.at(peer);
+            peer.traffic.add(way, header.time, header.wire_len);
+            peer.process(owner);
             return None;
         }
         let (source, target) = packet.ends();
@@ -96,6 +102,7 @@ impl Summary {
         let place = Place { peer: connection.peer, is_from_client: connection.is_client && way == Way::Sent };
         let peer = self.peers.at(place.peer);
         peer.traffic.add(way, header.time, header.wire_len);
+        peer.process(owner);
         match &packet.transport {
             Transport::Tcp(tcp) => connection.segment(peer, way, tcp, header.time),
             Transport::Icmp(icmp) if is_unreachable(packet.protocol, icmp.kind) => {

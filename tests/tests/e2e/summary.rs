@@ -429,7 +429,7 @@ fn width_and_colour(lab: &Lab) -> Result<()> {
     for quiet in [[xterm, none], [("TERM", "dumb"), colours]] {
         let narrow = on_terminal(80, quiet)?;
         ensure!(narrow.lines().all(|line| line.len() <= 80) && !narrow.contains('\u{1b}'), "{narrow}");
-        ensure!(row(&narrow)?.contains(" a-name-that-") && !row(&narrow)?.contains(long), "{narrow}");
+        ensure!(row(&narrow)?.contains(" a-n") && !row(&narrow)?.contains(long), "{narrow}");
     }
     // In a file nothing is cut.
     let mut run = job()?.told().spawn()?;

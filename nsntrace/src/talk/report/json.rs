@@ -6,7 +6,7 @@ use nsntrace_ebpf::Counters;
 use serde::Serialize;
 
 use super::protocol;
-use crate::talk::summary::{Name, Peer, Role, Summary, Traffic};
+use crate::talk::summary::{Name, Peer, Process, Role, Summary, Traffic};
 
 /// The version of what follows. It is raised when something changes its meaning.
 const SCHEMA: u32 = 1;
@@ -45,6 +45,8 @@ struct Row<'a> {
     name: Option<&'a str>,
     /// All names, a few, and their sources: `sni`, `http`, `dns`.
     names: &'a [Name],
+    /// The processes that owned packets, the first ones, a few; empty where none is known.
+    processes: &'a [Process],
     #[serde(flatten)]
     numbers: Numbers,
     /// Names of queries that were never answered, a few.
@@ -109,6 +111,7 @@ impl<'a> From<&'a Peer> for Row<'a> {
             port: peer.port,
             name: peer.names.first().map(|name| &name.name[..]),
             names: &peer.names,
+            processes: &peer.processes,
             numbers: peer.into(),
             unanswered_names: &peer.unanswered_names,
         }

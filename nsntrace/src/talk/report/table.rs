@@ -7,17 +7,23 @@ use super::{
     paint::{Colour, Paint},
     protocol,
 };
-use crate::talk::summary::{Peer, Role, Summary, Traffic};
+use crate::{
+    talk::summary::{Peer, Role, Summary, Traffic},
+    words::plain,
+};
 
-const COLUMNS: usize = 8;
-const HEAD: [&str; COLUMNS] = ["PROTO", "REMOTE", "NAME", "SENT", "BYTES", "RECEIVED", "BYTES", "SECONDS"];
+const COLUMNS: usize = 9;
+const HEAD: [&str; COLUMNS] =
+    ["PROTO", "REMOTE", "NAME", "PROCESS", "SENT", "BYTES", "RECEIVED", "BYTES", "SECONDS"];
 
 /// Columns that are text, and begin at the left.
 const REMOTE: usize = 1;
 const NAME: usize = 2;
+const PROCESS: usize = 3;
 
 /// What is left of them on a narrow terminal, step by step.
-const LEAST: [(usize, usize); 4] = [(NAME, 16), (REMOTE, 20), (NAME, 5), (REMOTE, 15)];
+const LEAST: [(usize, usize); 6] =
+    [(NAME, 16), (REMOTE, 20), (PROCESS, 9), (NAME, 5), (REMOTE, 15), (PROCESS, 5)];
 
 /// Between two columns, before what stands below its row, and in place of what is left out.
 const GAP: &str = "  ";
@@ -58,20 +64,27 @@ fn cells(peer: &Peer) -> Cells {
         (Some(port), Role::Server) => format!("{} -> :{port}", peer.address),
         (None, _) => peer.address.to_string(),
     };
-    let mut names: Vec<_> = peer.names.iter().map(|name| &name.name[..]).collect();
+    cells[NAME] = first_of(peer.names.iter().map(|name| &name.name[..]));
+    cells[PROCESS] = plain(&first_of(peer.processes.iter().map(|process| &process.name[..])));
+    cells
+}
+
+/// The first of some names, and how many others there are.
+fn first_of<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let mut names: Vec<_> = names.collect();
     let first = names.first().copied().unwrap_or_default();
     names.sort_unstable();
     names.dedup();
-    cells[NAME] = match names.len() {
+    match names.len() {
         0 | 1 => first.into(),
         more => format!("{first} +{}", more - 1),
-    };
-    cells
+    }
 }
 
 fn counts(traffic: &Traffic) -> Cells {
     let Traffic { packets, bytes, .. } = traffic;
     [
+        String::new(),
         String::new(),
         String::new(),
         String::new(),
@@ -107,8 +120,10 @@ fn widths(rows: &[(Cells, Notes)], terminal: Option<usize>) -> [usize; COLUMNS] 
             *width = cell.len().max(*width);
         }
     }
-    if rows.iter().all(|(cells, _)| cells[NAME].is_empty()) {
-        widths[NAME] = 0;
+    for column in [NAME, PROCESS] {
+        if rows.iter().all(|(cells, _)| cells[column].is_empty()) {
+            widths[column] = 0;
+        }
     }
     for (column, least) in LEAST {
         let excess = terminal.map_or(0, |terminal| length(&widths).saturating_sub(terminal));
@@ -128,7 +143,7 @@ fn line(cells: &Cells, widths: &[usize; COLUMNS]) -> String {
     {
         parts.push(match column {
             REMOTE => format!("{:<width$}", without_middle(cell, *width)),
-            0 | NAME => format!("{:<width$}", without_end(cell, *width)),
+            0 | NAME | PROCESS => format!("{:<width$}", without_end(cell, *width)),
             _ => format!("{cell:>width$}"),
         });
     }

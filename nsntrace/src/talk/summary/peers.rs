@@ -5,12 +5,16 @@ use std::{collections::HashMap, net::IpAddr};
 use serde::Serialize;
 
 use super::Way;
+use crate::ownership::Owner;
 
 /// Rows at most. Who comes later is counted with the others.
 pub(super) const MOST: usize = 4096;
 
 /// Names of a row at most, and names of unanswered queries.
 const MOST_NAMES: usize = 8;
+
+/// Processes of a row at most.
+const MOST_PROCESSES: usize = 8;
 
 /// The longest name, in signs: that of a host in the DNS.
 const LONGEST_NAME: usize = 255;
@@ -55,6 +59,15 @@ pub struct Name {
     pub name: String,
 }
 
+/// A process of the program's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Process {
+    /// Its number.
+    pub pid: u32,
+    /// Its name, whatever somebody chose; empty where it is not known.
+    pub name: String,
+}
+
 /// A number for each way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
@@ -88,6 +101,8 @@ pub struct Peer {
     pub role: Role,
     /// What the other end is called: what says most first, each once, a few.
     pub names: Vec<Name>,
+    /// Who owned packets, where that is known; the first ones, a few.
+    pub processes: Vec<Process>,
     /// What was exchanged.
     pub traffic: Traffic,
     /// Connections, or pairs of ports; where there are none, 1.
@@ -167,6 +182,7 @@ impl Peer {
             port,
             role,
             names: Vec::new(),
+            processes: Vec::new(),
             traffic: Traffic::default(),
             connections: 0,
             refused: 0,
@@ -191,6 +207,15 @@ impl Peer {
             && self.names.len() < MOST_NAMES
         {
             self.names.insert(place, name);
+        }
+    }
+
+    /// Notes a packet's owner.
+    pub(super) fn process(&mut self, owner: Option<Owner<'_>>) {
+        let Some(Owner { pid, name }) = owner else { return };
+        let is_known = self.processes.iter().any(|process| process.pid == pid && process.name == name);
+        if !is_known && self.processes.len() < MOST_PROCESSES {
+            self.processes.push(Process { pid, name: name.to_owned() });
         }
     }
 

@@ -36,7 +36,7 @@ impl Trace {
             linktype: linktype::EN10MB,
             ..RecordHeader::default()
         };
-        self.talk.as_mut().expect("there").see(&header, frame);
+        self.talk.as_mut().expect("there").see(&header, frame, None);
     }
 
     fn sent(&mut self, frame: &[u8]) {

@@ -177,6 +177,17 @@ impl<'a> Ways<'a> {
     }
 }
 
+impl Ways<'_> {
+    /// The devices at which IPv6 for the program comes in.
+    fn inlets6(&self) -> Result<&[Device]> {
+        Ok(match self.only_by {
+            Some((device, _)) if route::has_ipv6(&device.name)? => std::slice::from_ref(device),
+            Some(_) => &[],
+            None => self.inlets6,
+        })
+    }
+}
+
 /// Addresses that nothing on this host knows.
 fn free_subnet(survey: &Survey) -> Result<Subnet> {
     subnet::free(&survey.taken, |below| fastrand::u32(..below)).ok_or_else(|| {

@@ -47,12 +47,7 @@ pub fn join(
     ipv6::switch_on(outer)?;
     inside::configure_ipv6(netns, inner)?;
 
-    let inlets = match ways.only_by {
-        Some((device, _)) if route::has_ipv6(&device.name)? => std::slice::from_ref(device),
-        Some(_) => &[],
-        None => ways.inlets6,
-    };
-    let switches = forward::ipv6(changes, &names.outer, inlets)?;
+    let switches = forward::ipv6(changes, &names.outer, ways.inlets6()?)?;
     let leads_out = match ways.only_by {
         Some((device, table)) => route::only_by(AddressFamily::Inet6, &device.name, &names.outer, table)?,
         None => true,

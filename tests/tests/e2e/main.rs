@@ -40,6 +40,7 @@ mod trace;
 mod tracee;
 mod undo;
 mod upkeep;
+mod uplinks;
 mod words;
 
 /// The name of a test, and what it does in a lab of its own.
@@ -61,6 +62,7 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("pcapng", pcapng::CASES),
     ("rotation", rotation::CASES),
     ("network", network::CASES),
+    ("uplinks", uplinks::CASES),
     ("dns", dns::CASES),
     ("resolv_conf", resolv_conf::CASES),
     ("ipv6", ipv6::CASES),

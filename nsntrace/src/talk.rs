@@ -48,11 +48,11 @@ impl Talk {
         Self { summary: with_summary.then(Summary::default), ..Self::default() }
     }
 
-    /// Looks at a packet.
-    pub fn see(&mut self, header: &RecordHeader, bytes: &[u8]) {
+    /// Looks at a packet, of a process of this name where that is known.
+    pub fn see(&mut self, header: &RecordHeader, process: Option<&str>, bytes: &[u8]) {
         let packet = Packet::read(header.linktype, bytes, header.wire_len);
         let place = match &mut self.summary {
-            Some(summary) => summary.see(header, packet.as_ref(), &self.names),
+            Some(summary) => summary.see(header, process, packet.as_ref(), &self.names),
             None => Some(Place::default()),
         };
         // Who is not in the summary was seen before.

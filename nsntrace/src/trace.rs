@@ -257,8 +257,8 @@ pub fn settings(config: &Config, hook: Hook, filter: Option<&Compiled>) -> Setti
     }
 }
 
-/// What is wanted of the owners of packets. A pcap has no place for them.
+/// What is wanted of the owners of packets. A pcap has no place for them, a summary has.
 fn owners(config: &Config) -> Option<Owners> {
-    let told = config.format == Format::Pcapng;
+    let told = config.format == Format::Pcapng || config.summary.is_some();
     told.then(|| Owners { only: Vec::new(), told })
 }

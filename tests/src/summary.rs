@@ -39,6 +39,11 @@ impl Summary {
         self.only(|peer| peer["protocol"] == protocol && peer["address"] == address)
     }
 
+    /// The only one of a process.
+    pub fn peer_of(&self, process: &str) -> Result<Peer<'_>> {
+        self.only(|peer| peer["process"] == process)
+    }
+
     /// Those for whom there was no room.
     pub fn others(&self) -> Peer<'_> {
         Peer(&self.value["others"])
@@ -67,6 +72,12 @@ impl<'a> Peer<'a> {
     /// A text.
     pub fn text(self, name: &str) -> Result<&'a str> {
         self.0[name].as_str().with_context(|| format!("no text {name} in {}", self.0))
+    }
+
+    /// A list of numbers.
+    pub fn numbers(self, name: &str) -> Result<Vec<u64>> {
+        let list = self.0[name].as_array().with_context(|| format!("no list {name} in {}", self.0))?;
+        list.iter().map(|number| number.as_u64().context("no number")).collect()
     }
 
     /// A list of texts.

@@ -170,7 +170,7 @@ impl Writer {
         };
         self.encoder.packet(&mut self.block, time, header, name, packet);
         if let Some(talk) = &mut self.talk {
-            talk.see(header, packet);
+            talk.see(header, name, packet);
             // Whoever reads it live knows them before the packets that go there.
             self.encoder.names(&mut self.block, &talk.news());
         }

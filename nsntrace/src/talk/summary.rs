@@ -8,8 +8,8 @@ use std::cmp::Reverse;
 
 use connections::{Connection, Connections, Key};
 use nsntrace_ebpf::{RecordHeader, direction};
-pub use peers::{Name, Peer, Role, Source, Traffic};
-use peers::{PeerKey, Peers};
+use peers::Peers;
+pub use peers::{Endpoint, Name, Peer, Role, Source, Traffic};
 
 use super::{bounded::Bounded, names::Names};
 use crate::dissect::{
@@ -49,9 +49,8 @@ impl Summary {
     /// The rows, the one with most bytes first.
     pub fn peers(&self) -> Vec<&Peer> {
         let mut peers: Vec<_> = self.peers.rows().iter().collect();
-        peers.sort_by_key(|peer| {
-            (Reverse(peer.traffic.bytes.total()), peer.protocol, peer.address, peer.port, peer.role)
-        });
+        let rank = |peer: &Peer| (Reverse(peer.traffic.bytes.total()), peer.endpoint);
+        peers.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.process.cmp(&b.process)));
         peers
     }
 
@@ -65,22 +64,23 @@ impl Summary {
         &self.link
     }
 
-    /// Counts a packet. None where it was counted before, or belongs to no row.
+    /// Counts a packet, of a process of this name where that is known. None where it was counted before, or belongs to no
+    /// row.
     pub(super) fn see(
         &mut self,
         header: &RecordHeader,
+        process: Option<&str>,
         packet: Option<&Packet<'_>>,
         names: &Names,
     ) -> Option<Place> {
         let is_outbound = header.direction == direction::OUTBOUND;
+        let by_direction = if is_outbound { Way::Sent } else { Way::Received };
         let Some(packet) = packet.filter(|packet| !is_of_the_link(packet)) else {
-            let way = if is_outbound { Way::Sent } else { Way::Received };
-            self.link.add(way, header.time, header.wire_len);
+            self.link.add(by_direction, header.time, header.wire_len);
             return None;
         };
         if let Some(peer) = self.earlier_fragment(packet) {
-            let way = if is_outbound { Way::Sent } else { Way::Received };
-            self.peers.at(peer).traffic.add(way, header.time, header.wire_len);
+            self.peers.at(peer).traffic.add(by_direction, header.time, header.wire_len);
             return None;
         }
         let (source, target) = packet.ends();
@@ -88,12 +88,21 @@ impl Summary {
         let connection = match self.connections.get_mut(&key) {
             Some(connection) => connection,
             None => {
-                self.begin(key, packet, is_outbound, names);
+                self.begin(key, packet, header, process, names);
                 self.connections.get_mut(&key)?
             }
         };
         let way = connection.way(source, target, is_outbound)?;
-        let place = Place { peer: connection.peer, is_from_client: connection.is_client && way == Way::Sent };
+        // What the program's other end sends is that one's, if both are in the trace.
+        let is_own = way == Way::Sent || !is_outbound;
+        if is_own && connection.passes_to(header.owner) {
+            connection.peer = self.peers.of(process, connection.endpoint);
+            self.peers.at(connection.peer).pid(header.owner);
+        }
+        let place = Place {
+            peer: connection.peer,
+            is_from_client: connection.endpoint.role == Role::Client && way == Way::Sent,
+        };
         let peer = self.peers.at(place.peer);
         peer.traffic.add(way, header.time, header.wire_len);
         match &packet.transport {
@@ -129,9 +138,10 @@ impl Summary {
         for connection in std::mem::take(&mut self.connections).into_values() {
             connection.conclude(&mut self.peers);
         }
+        self.peers.settle();
         for peer in self.peers.rows_mut() {
             if peer.names.is_empty()
-                && let Some(name) = names.of(peer.address)
+                && let Some(name) = names.of(peer.endpoint.address)
             {
                 peer.name(name, Source::Dns);
             }
@@ -139,16 +149,24 @@ impl Summary {
     }
 
     /// A connection that was not seen before.
-    fn begin(&mut self, key: Key, packet: &Packet<'_>, is_outbound: bool, names: &Names) {
-        let connection = Connection::new(packet, is_outbound, |remote, port, role| {
-            let key = PeerKey { protocol: packet.protocol, address: remote, port, role };
-            let (number, peer) = self.peers.of(key);
-            peer.connections += 1;
-            if let Some(name) = names.of(remote).filter(|_| role == Role::Client) {
-                peer.name(name, Source::Dns);
-            }
-            number
-        });
+    fn begin(
+        &mut self,
+        key: Key,
+        packet: &Packet<'_>,
+        header: &RecordHeader,
+        process: Option<&str>,
+        names: &Names,
+    ) {
+        let mut connection = Connection::new(packet, header.direction == direction::OUTBOUND);
+        let Endpoint { address, role, .. } = connection.endpoint;
+        connection.passes_to(header.owner);
+        connection.peer = self.peers.of(process, connection.endpoint);
+        let peer = self.peers.at(connection.peer);
+        peer.connections += 1;
+        peer.pid(header.owner);
+        if let Some(name) = names.of(address).filter(|_| role == Role::Client) {
+            peer.name(name, Source::Dns);
+        }
         for forgotten in self.connections.insert(key, connection).into_values() {
             forgotten.conclude(&mut self.peers);
         }

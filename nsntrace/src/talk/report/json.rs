@@ -33,6 +33,10 @@ struct Report<'a> {
 /// A peer.
 #[derive(Debug, Serialize)]
 struct Row<'a> {
+    /// The name of the program's process; null where that is not known. Several with this name are one.
+    process: Option<&'a str>,
+    /// Numbers of such processes, a few.
+    pids: &'a [u32],
     /// `tcp`, `udp`, `icmp`, `icmpv6`, …, or `ip-` and the protocol's number.
     protocol: String,
     /// What the program is: `client` or `server`.
@@ -103,10 +107,12 @@ pub(super) fn text(summary: &Summary, counters: &Counters) -> String {
 impl<'a> From<&'a Peer> for Row<'a> {
     fn from(peer: &'a Peer) -> Self {
         Self {
-            protocol: protocol(peer.protocol),
-            role: peer.role,
-            address: peer.address,
-            port: peer.port,
+            process: peer.process.as_deref(),
+            pids: &peer.pids,
+            protocol: protocol(peer.endpoint.protocol),
+            role: peer.endpoint.role,
+            address: peer.endpoint.address,
+            port: peer.endpoint.port,
             name: peer.names.first().map(|name| &name.name[..]),
             names: &peer.names,
             numbers: peer.into(),

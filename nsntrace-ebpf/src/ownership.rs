@@ -52,6 +52,9 @@ pub mod process {
     pub const WANTED: u32 = 2;
 }
 
+/// So many names can be wanted.
+pub const MOST_NAMES: usize = 256;
+
 /// Bytes of a process's name, the last of them 0.
 pub const NAME: usize = 16;
 

@@ -115,7 +115,8 @@ impl Loaded {
                 say!("nsntrace: the trace does not tell whose packets are: {error}");
                 Ok(loaded)
             }
-            result => result,
+            Err(error) => Err(Error::told(format!("--process: {error}"))),
+            Ok(loaded) => Ok(loaded),
         }
     }
 

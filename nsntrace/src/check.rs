@@ -79,7 +79,7 @@ pub fn host(config: &Config) -> Result<Host> {
     tracee::find(&config.program)?;
     let cgroup = cgroup()?;
     settings()?;
-    let iptables = iptables::check(Family::V4)?;
+    let iptables = iptables::find(Family::V4)?;
     let ports = reserve(&config.published)?;
     let key_log = if config.tls_keys { key_log::open(account.as_ref())? } else { None };
     // The last, for it may take long.

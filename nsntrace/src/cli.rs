@@ -47,6 +47,10 @@ pub struct Cli {
     #[arg(short, long, value_name = "EXPRESSION")]
     pub filter: Option<String>,
 
+    /// Keep only packets of processes with this name; repeatable, and found out in the kernel
+    #[arg(long, value_name = "NAME")]
+    pub process: Vec<String>,
+
     /// Run PROGRAM as this user name or id
     #[arg(short, long, value_name = "USER")]
     pub user: Option<String>,

@@ -7,11 +7,12 @@ use std::{
     time::Duration,
 };
 
-use nsntrace_ebpf::MAX_SNAPLEN;
+use nsntrace_ebpf::{MAX_SNAPLEN, ownership::MOST_NAMES};
 
 use crate::{
     cli::Cli,
     error::{Error, Result},
+    ownership::Name,
     publish::{self, Publish},
     talk::report::Form,
 };
@@ -29,6 +30,8 @@ pub struct Config {
     pub device: Option<String>,
     /// The filter expression.
     pub filter: Option<String>,
+    /// The names of processes whose packets alone are wanted; without any, all are.
+    pub processes: Vec<Name>,
     /// Name or id of the user to run the program as.
     pub user: Option<String>,
     /// Whether the program uses public name servers in place of the host's.
@@ -147,6 +150,7 @@ impl Config {
             format,
             device: cli.device,
             filter: cli.filter.filter(|expression| !expression.trim().is_empty()),
+            processes: processes(&cli.process)?,
             user: cli.user,
             use_public_dns: cli.use_public_dns,
             snaplen: snaplen(cli.snaplen)?,
@@ -199,6 +203,16 @@ fn running(cli: &Cli) -> Result<Option<Running>> {
         ))),
         None => Ok(Some(running)),
     }
+}
+
+fn processes(names: &[String]) -> Result<Vec<Name>> {
+    if names.len() > MOST_NAMES {
+        return Err(Error::told(format!(
+            "--process: {MOST_NAMES} names at most, and there are {}",
+            names.len()
+        )));
+    }
+    names.iter().map(|name| Name::new(name)).collect()
 }
 
 fn outfile(path: &Path) -> Outfile {

@@ -15,7 +15,9 @@ mod lifeline;
 pub mod link;
 pub mod localnet;
 pub mod nat;
+mod netfilter;
 mod nft;
+pub mod own_rules;
 pub mod published;
 pub mod reserve;
 pub mod resolver;
@@ -112,10 +114,11 @@ impl Changes {
 
     /// Undoes everything. What fails is returned; its record stays for the next start.
     pub fn undo(mut self) -> Vec<Error> {
-        self.undo_once()
+        self.undo_early()
     }
 
-    fn undo_once(&mut self) -> Vec<Error> {
+    /// The same before everything that knows of it has ended. Nothing is to be changed or asked any more.
+    pub fn undo_early(&mut self) -> Vec<Error> {
         lifeline::RECORD.hold(None);
         self.journal.take().map(|journal| undo::undo(&self.dir, journal, None)).unwrap_or_default()
     }
@@ -127,7 +130,7 @@ impl Changes {
 
 impl Drop for Changes {
     fn drop(&mut self) {
-        for error in self.undo_once() {
+        for error in self.undo_early() {
             say!("nsntrace: {error}");
         }
     }

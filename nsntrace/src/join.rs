@@ -1,5 +1,6 @@
 //! The namespace joined to the host: a link, a way out, and nothing of the host that is not undone.
 
+mod forward;
 mod ipv6;
 pub mod upkeep;
 
@@ -33,6 +34,7 @@ use crate::{
     sysctl,
     words::Voice,
 };
+use forward::Switch;
 
 /// What the namespace is joined to the host by.
 pub struct Joined {
@@ -68,11 +70,18 @@ impl Lookups {
     }
 }
 
-/// Joins the namespace to the host: link, forwarding, routing, NAT, and a cgroup for who lives in it.
+/// Joins the namespace to the host: link, forwarding, routing, NAT, and a cgroup for who lives in it. `are_there` is told
+/// when link and cgroup are as they will be, and the rest goes on.
 ///
 /// # Errors
 /// Where one of it fails; what was changed is undone then. Where only IPv6 cannot be had, that is said.
-pub fn join(config: &Config, host: &Host, netns: &Netns, signals: &Signals) -> Result<(Changes, Joined)> {
+pub fn join(
+    config: &Config,
+    host: &Host,
+    netns: &Netns,
+    signals: &Signals,
+    are_there: impl FnOnce(&Names, &Leaf),
+) -> Result<(Changes, Joined)> {
     let voice = Voice::new(config.words);
     let (mut changes, lock) = Changes::begin(|| signals.pending_end())?;
     let id = changes.id();
@@ -87,26 +96,30 @@ pub fn join(config: &Config, host: &Host, netns: &Netns, signals: &Signals) -> R
     changes.make(Change::Link { name: names.outer.clone() }, || {
         link::create(&names, netns.as_fd(), &subnet, ways.mtu, id)
     })?;
+    changes.make(Change::Cgroup { path: leaf.path().to_owned() }, || leaf.create())?;
     inside::configure(netns, &names.inner, &subnet)?;
     sysctls::carry_over(netns)?;
     forwarding::allow(&names.outer)?;
-    for device in ways.inlets {
-        forward(&mut changes, &device.name, voice)?;
-    }
+    let switches = forward::ipv4(&mut changes, ways.inlets)?;
     let mut leads_out = true;
     if let Some((device, table)) = ways.only_by {
         let change = Change::Routing { link: names.outer.clone(), table };
         leads_out = changes
             .make(change, || route::only_by(AddressFamily::Inet, &device.name, &names.outer, table))?;
     }
-    let ipv6 = ipv6::join(&mut changes, netns, &names, &ways, &survey.taken, voice)
+    let ipv6 = ipv6::join(&mut changes, netns, &names, &ways, &survey.taken)
         .inspect_err(|error| ipv6::do_without(netns, &names, error, voice))
         .ok();
-    drop(lock);
+    are_there(&names, &leaf);
 
+    let (ipv6, switches6) = ipv6.unzip();
     let subnets = [Some(subnet), ipv6.map(|ipv6| ipv6.subnet)];
     let (mut lookups, relayed) = look_up(config, &resolv_conf, netns, &names, &subnet, ipv6.is_some(), id)?;
-    let (mut rules, passed6) = let_pass(&mut changes, config, host, &names.outer, &subnets, relayed)?;
+    let mut rules = subnets.iter().flatten().flat_map(|subnet| rules(config, &names.outer, subnet, id));
+    let mut rules: Vec<_> = rules.by_ref().chain(relayed).collect();
+    let passed6 = let_pass(&mut changes, &mut rules, &switches, &switches6.unwrap_or_default(), voice)?;
+    drop(lock);
+    pass_elsewhere(&mut changes, host.iptables, &rules, voice);
     let ipv6 = match passed6 {
         Ok(()) => ipv6,
         Err(error) => {
@@ -120,11 +133,7 @@ pub fn join(config: &Config, host: &Host, netns: &Netns, signals: &Signals) -> R
             None
         }
     };
-    if ipv6.is_some() {
-        ipv6::settle(netns, &names)?;
-    }
     open(config, &names.outer, ipv6.is_some())?;
-    changes.make(Change::Cgroup { path: leaf.path().to_owned() }, || leaf.create())?;
 
     leads_out |= ipv6.is_some_and(|ipv6| ipv6.leads_out);
     if let Some((device, _)) = ways.only_by.filter(|_| !leads_out) {
@@ -177,30 +186,28 @@ fn free_subnet(survey: &Survey) -> Result<Subnet> {
     })
 }
 
-/// Inserts the rules for the link's subnets, and those of the relay before them. Those for IPv6 may fail alone: that is
-/// the inner result. Returns those that are there.
+/// Inserts the rules, those that guard the host's forwarding below them, and switches that on. What is for IPv6 may fail
+/// alone: that is the inner result, and `rules` are those that are there.
 fn let_pass(
     changes: &mut Changes,
-    config: &Config,
-    host: &Host,
-    link: &str,
-    subnets: &[Option<Subnet>],
-    relayed: Vec<Rule>,
-) -> Result<(Vec<Rule>, Result<()>)> {
-    let id = changes.id();
-    let rules = subnets.iter().flatten().flat_map(|subnet| rules(config, link, subnet, id));
-    let mut rules: Vec<_> = rules.chain(relayed).collect();
-    let (v4, v6) = changes.make(Change::Nat { rules: rules.clone() }, || Ok(iptables::insert(&rules)))?;
+    rules: &mut Vec<Rule>,
+    switches: &[Switch],
+    switches6: &[Switch],
+    voice: Voice,
+) -> Result<Result<()>> {
+    let guards = switches.iter().chain(switches6).filter_map(Switch::guard);
+    let all: Vec<_> = guards.chain(rules.iter().cloned()).collect();
+    let (v4, v6) = changes.make(Change::Nat { rules: rules.clone() }, || Ok(iptables::insert(&all)))?;
     v4?;
     if v6.is_err() {
         rules.retain(|rule| rule.family() == Family::V4);
     }
-    pass_elsewhere(changes, &host.iptables, &rules, Voice::new(config.words));
-    Ok((rules, v6))
+    switches.iter().try_for_each(|switch| switch.turn_on(voice))?;
+    Ok(v6.and_then(|()| switches6.iter().try_for_each(|switch| switch.turn_on(voice))))
 }
 
 /// Lets the same packets pass in chains of other firewalls. Where that cannot be done, says which chain it is.
-fn pass_elsewhere(changes: &mut Changes, iptables: &Installed, rules: &[Rule], voice: Voice) {
+fn pass_elsewhere(changes: &mut Changes, iptables: Installed, rules: &[Rule], voice: Voice) {
     let chains = match foreign::chains(iptables) {
         Ok(chains) => chains,
         Err(error) => return voice.detail(format_args!("{error}")),
@@ -223,7 +230,7 @@ fn pass_elsewhere(changes: &mut Changes, iptables: &Installed, rules: &[Rule], v
             voice.held_back(&chain.place, &error);
         }
     }
-    if iptables.is_nftables() {
+    if iptables == Installed::Nftables {
         look_at_legacy(rules, voice);
     }
 }
@@ -268,21 +275,6 @@ fn open(config: &Config, link: &str, has_ipv6: bool) -> Result<()> {
 
 fn wants_loopback(config: &Config) -> bool {
     config.host_loopback || !config.published.is_empty()
-}
-
-/// Lets the host forward what comes in at a device, if it does not.
-fn forward(changes: &mut Changes, device: &str, voice: Voice) -> Result<()> {
-    let change = Change::Forwarding { device: device.to_owned(), on_a_router: forwarding::is_router()? };
-    let is_shared = changes.share(&change)?;
-    if forwarding::is_on(device)? {
-        return Ok(());
-    }
-    if is_shared {
-        return forwarding::switch_on(device);
-    }
-    changes.make(change, || forwarding::switch_on(device))?;
-    voice.forwarding(format_args!("IPv4 forwarding on {device}"));
-    Ok(())
 }
 
 /// Readies a way to name servers. Returns the rules that it needs in the host.

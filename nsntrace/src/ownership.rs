@@ -18,6 +18,15 @@ pub struct Owners {
     pub told: bool,
 }
 
+/// A packet's owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner<'a> {
+    /// The process's number.
+    pub pid: u32,
+    /// Its name; empty where it is not known.
+    pub name: &'a str,
+}
+
 /// A process's name as the kernel keeps it: its first 15 bytes, and zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Name(pub [u8; NAME]);

@@ -215,7 +215,8 @@ impl Dispositions {
     /// # Errors
     /// Where the kernel refuses it.
     pub fn apply(self) -> nix::Result<()> {
-        for signal in ENDINGS.into_iter().chain(OTHERS).chain([IGNORED]) {
+        // A broken pipe is ignored in every program of Rust's.
+        for signal in ENDINGS.into_iter().chain(OTHERS).chain([IGNORED, Signal::SIGPIPE]) {
             let keep = signal == Signal::SIGHUP && self.keep_hangup_ignored;
             let action = if keep { SigHandler::SigIgn } else { SigHandler::SigDfl };
             let action = SigAction::new(action, SaFlags::empty(), SigSet::empty());

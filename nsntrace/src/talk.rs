@@ -19,12 +19,15 @@ use streams::{Streams, Way};
 pub use summary::Summary;
 use summary::{Place, Source};
 
-use crate::dissect::{
-    dns::Message,
-    http,
-    packet::Packet,
-    tls::ClientHello,
-    transport::{Tcp, Transport},
+use crate::{
+    dissect::{
+        dns::Message,
+        http,
+        packet::Packet,
+        tls::ClientHello,
+        transport::{Tcp, Transport},
+    },
+    ownership::Owner,
 };
 
 /// The port of name servers.
@@ -48,11 +51,11 @@ impl Talk {
         Self { summary: with_summary.then(Summary::default), ..Self::default() }
     }
 
-    /// Looks at a packet, of a process of this name where that is known.
-    pub fn see(&mut self, header: &RecordHeader, process: Option<&str>, bytes: &[u8]) {
+    /// Looks at a packet, and at its owner where that is known.
+    pub fn see(&mut self, header: &RecordHeader, bytes: &[u8], owner: Option<Owner<'_>>) {
         let packet = Packet::read(header.linktype, bytes, header.wire_len);
         let place = match &mut self.summary {
-            Some(summary) => summary.see(header, process, packet.as_ref(), &self.names),
+            Some(summary) => summary.see(header, packet.as_ref(), owner, &self.names),
             None => Some(Place::default()),
         };
         // Who is not in the summary was seen before.

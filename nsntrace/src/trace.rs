@@ -4,7 +4,15 @@ mod running;
 
 pub use running::running;
 
-use std::{os::fd::AsFd, sync::Arc, time::Duration};
+use std::{
+    os::fd::AsFd,
+    path::PathBuf,
+    sync::{
+        Arc,
+        mpsc::{self, Receiver},
+    },
+    time::Duration,
+};
 
 use ipnet::IpNet;
 use nix::{net::if_::if_nametoindex, sys::prctl::set_child_subreaper};
@@ -15,7 +23,7 @@ use tokio::{
 };
 
 use crate::{
-    capture::{Direction, Hook, KernelLog, Loaded, Settings, drain::Drain},
+    capture::{Capture, Direction, Hook, KernelLog, Loaded, Packets, Settings, drain::Drain},
     check::{self, Host},
     config::{Config, Format, Words},
     error::{Context, Error, Result},
@@ -65,11 +73,15 @@ pub fn program(config: &Config) -> Result<u8> {
 
     let netns = Netns::create()?;
     let settings = settings(config, Hook::Interface, host.filter.as_ref());
-    let loading = Ongoing::start(move || Loaded::load(&settings)).context("start", "a thread")?;
-    let (mut changes, joined) = join(config, &host, &netns, &signals)?;
-    let loaded = loaded(loading, &signals)?;
+    let (link, link_is_there) = mpsc::channel();
+    let attaching = attaching(settings, netns.try_clone()?, config.loopback, link_is_there)?;
+    let (mut changes, joined) = join(config, &host, &netns, &signals, |names, leaf| {
+        // Where nobody listens any more, its error comes below.
+        let _ = link.send((names.inner.clone(), leaf.path().to_owned()));
+    })?;
+    let attached = done(attaching, &signals)?;
 
-    let trace = record(config, &mut host, files, limits, signals, &netns, &mut changes, joined, loaded);
+    let trace = record(config, &mut host, files, limits, signals, &netns, &mut changes, joined, attached);
     let ended = event_loop()?.block_on(trace);
     for error in changes.undo() {
         say!("nsntrace: {error}");
@@ -79,7 +91,29 @@ pub fn program(config: &Config) -> Result<u8> {
     Ok(status)
 }
 
-/// Attaches the capture, releases the program, and follows both to their end.
+/// A capture, and what comes out of it.
+type Attached = (Capture, Packets, Option<KernelLog>);
+
+/// Loads the capture, and attaches it when the link is there, while the host is being readied: the kernel takes long for
+/// both.
+fn attaching(
+    settings: Settings,
+    netns: Netns,
+    loopback: bool,
+    link_is_there: Receiver<(String, PathBuf)>,
+) -> Result<Ongoing<Result<Attached>>> {
+    let attach = move || {
+        let loaded = Loaded::load(&settings)?;
+        let (link, cgroup) = link_is_there.recv().context("wait for", "the link")?;
+        let mut interfaces = vec![(&link[..], &[Direction::In, Direction::Out][..])];
+        // What goes out there comes in there too, and is one packet.
+        interfaces.extend(loopback.then_some(("lo", &[Direction::Out][..])));
+        loaded.attach(netns, &interfaces, &cgroup)
+    };
+    Ongoing::start(attach).context("start", "a thread")
+}
+
+/// Releases the program, and follows it and the capture to their end.
 #[expect(
     clippy::too_many_arguments,
     reason = "each is used once, and together they are the state of a trace"
@@ -93,14 +127,10 @@ async fn record(
     netns: &Netns,
     changes: &mut Changes,
     joined: Joined,
-    loaded: Loaded,
+    (capture, mut packets, log): Attached,
 ) -> Result<(u8, Option<Counted>)> {
     let voice = Voice::new(config.words);
     let section = section(config, netns, &joined)?;
-    let mut interfaces = vec![(&joined.names.inner[..], &[Direction::In, Direction::Out][..])];
-    // What goes out there comes in there too, and is one packet.
-    interfaces.extend(config.loopback.then_some(("lo", &[Direction::Out][..])));
-    let (capture, mut packets, log) = loaded.attach(netns.try_clone()?, &interfaces, joined.leaf.path())?;
     if let Some(signal) = signals.pending_end() {
         return Err(Error::Interrupted(signal as i32));
     }
@@ -114,8 +144,8 @@ async fn record(
         arguments: &config.arguments,
         account: host.account.as_ref(),
         netns,
-        covers: covers.clone(),
-        door: joined.leaf.door()?,
+        covers: &covers,
+        door: &joined.leaf.door()?,
         dispositions: signals.dispositions(),
         limits,
         stdout_to_stderr: files.file().is_stdout(),
@@ -136,6 +166,10 @@ async fn record(
     let status = follow(config, &mut life, &mut recording, upkeep, &keeper, log).await?;
     drop(stoppable);
     quiet::wait(netns)?;
+    // With the link goes what is attached to it, and the kernel waits once for both.
+    for error in changes.undo_early() {
+        say!("nsntrace: {error}");
+    }
     tokio::select! {
         finished = recording.finish() => finished?,
         () = life.asked_to_end() => say!("nsntrace: ended while packets were still being written to the trace"),
@@ -192,10 +226,10 @@ fn tell(config: &Config, summary: Option<Counted>) {
 }
 
 /// Waits for the capture, or for a signal: the kernel takes long to check a large filter.
-fn loaded(loading: Ongoing<Result<Loaded>>, signals: &Signals) -> Result<Loaded> {
-    match signals.end_before(loading.as_fd())? {
+fn done<T: Send + 'static>(ongoing: Ongoing<Result<T>>, signals: &Signals) -> Result<T> {
+    match signals.end_before(ongoing.as_fd())? {
         Some(signal) => Err(Error::Interrupted(signal as i32)),
-        None => loading.wait(),
+        None => ongoing.wait(),
     }
 }
 
@@ -257,8 +291,9 @@ pub fn settings(config: &Config, hook: Hook, filter: Option<&Compiled>) -> Setti
     }
 }
 
-/// What is wanted of the owners of packets. A pcap has no place for them, a summary has.
+/// What is wanted of the owners of packets. A pcap has no place for them.
 fn owners(config: &Config) -> Option<Owners> {
     let told = config.format == Format::Pcapng || config.summary.is_some();
-    told.then(|| Owners { only: Vec::new(), told })
+    let only = config.processes.clone();
+    (told || !only.is_empty()).then_some(Owners { only, told })
 }

@@ -1,26 +1,27 @@
 //! The program under trace: started in its namespace and cgroup, as the user that was asked for, with nothing of ours.
 
+mod launch;
+
 use std::{
+    env,
     ffi::{OsStr, OsString},
-    fs::File,
-    io::{self, Write},
+    io,
     os::{
-        fd::{AsFd, OwnedFd},
-        unix::{ffi::OsStrExt, fs::PermissionsExt, process::CommandExt},
+        fd::AsFd,
+        unix::{ffi::OsStrExt, fs::PermissionsExt},
     },
     path::{Path, PathBuf},
-    process::{Command, Stdio},
-    sync::Arc,
 };
 
 use nix::{
     sched::{CloneFlags, setns},
     sys::signal::Signal,
-    unistd::{Pid, getppid, setgid, setgroups, setuid},
+    unistd::{Pid, dup2_stdout, getppid},
 };
 
 use crate::{
     error::{Context, Error, Result},
+    host::cgroup_leaf::Door,
     limits::Limits,
     namespace::{
         covers::{self, Covers},
@@ -31,6 +32,7 @@ use crate::{
     tls_keys,
     user::Account,
 };
+use launch::{Image, launch};
 
 /// What a program is started with.
 pub struct Start<'a> {
@@ -43,9 +45,9 @@ pub struct Start<'a> {
     /// Its network namespace.
     pub netns: &'a Netns,
     /// What it sees in place of the host's files.
-    pub covers: Arc<Covers>,
-    /// `cgroup.procs` of its cgroup.
-    pub door: File,
+    pub covers: &'a Covers,
+    /// The way into its cgroup.
+    pub door: &'a Door,
     /// Its signals.
     pub dispositions: Dispositions,
     /// Its limits.
@@ -68,8 +70,8 @@ pub fn find(program: &OsStr) -> Result<PathBuf> {
         }
         return if is_executable(&path) { Ok(path) } else { Err(told("it is not executable")) };
     }
-    let folders = std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
-    std::env::split_paths(&folders)
+    let folders = env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
+    env::split_paths(&folders)
         .map(|folder| folder.join(program))
         .find(|path| is_executable(path))
         .ok_or_else(|| told("there is no such program in PATH"))
@@ -87,60 +89,38 @@ fn is_executable(path: &Path) -> bool {
 /// Where it cannot be executed, or one of the steps before fails.
 pub fn spawn(start: Start<'_>) -> Result<Pid> {
     let object = format!("'{}'", start.program.display());
-    let mut command = Command::new(start.program);
-    command.args(start.arguments);
-    if start.stdout_to_stderr {
-        let stderr = io::stderr().as_fd().try_clone_to_owned().context("use", "stderr")?;
-        command.stdout(Stdio::from(stderr));
-    }
-    for (name, value) in start.account.map(Account::environment).unwrap_or_default() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
+    let path = find(start.program)?;
+    let mut words = vec![start.program];
+    words.extend(start.arguments.iter().map(OsString::as_os_str));
+    let mut changed = start.account.map(Account::environment).unwrap_or_default();
     if start.covers.has_key_log() {
-        command.env(tls_keys::VARIABLE, covers::KEY_LOG_PATH);
+        changed.push((tls_keys::VARIABLE, Some(covers::KEY_LOG_PATH.into())));
     }
-    let netns = start.netns.as_fd().try_clone_to_owned().context("hold", "the network namespace")?;
-    let mut inside = Inside {
-        netns,
-        covers: start.covers,
-        door: start.door,
-        account: start.account.cloned(),
-        dispositions: start.dispositions,
-        limits: start.limits,
-        parent: nix::unistd::getpid(),
-    };
-    // SAFETY: between fork and exec it makes system calls only, on memory that is there already.
-    unsafe { command.pre_exec(move || inside.enter()) };
-    let child = command.spawn().context("start", object)?;
-    // A pid is positive and below 2^22.
-    Ok(Pid::from_raw(child.id().cast_signed()))
+    let own = env::vars_os().filter(|(name, _)| changed.iter().all(|(other, _)| name != other));
+    let more = changed.iter().filter_map(|(name, value)| Some((name.into(), value.clone()?)));
+    let image = Image::new(&path, &words, own.chain(more)).context("start", &object)?;
+    let inside = Inside { parent: nix::unistd::getpid(), start: &start };
+    launch(&image, start.door, || inside.enter()).context("start", object)
 }
 
 /// What is done in the child before the program.
-struct Inside {
-    netns: OwnedFd,
-    covers: Arc<Covers>,
-    door: File,
-    account: Option<Account>,
-    dispositions: Dispositions,
-    limits: Limits,
+struct Inside<'a> {
     parent: Pid,
+    start: &'a Start<'a>,
 }
 
-impl Inside {
-    fn enter(&mut self) -> io::Result<()> {
-        self.door.write_all(b"0")?;
-        setns(&self.netns, CloneFlags::CLONE_NEWNET)?;
-        mounts::enter_own(&self.covers)?;
-        self.limits.apply()?;
-        self.dispositions.apply()?;
-        if let Some(account) = &self.account {
-            setgroups(&account.groups)?;
-            setgid(account.gid)?;
-            setuid(account.uid)?;
+impl Inside<'_> {
+    fn enter(&self) -> io::Result<()> {
+        let Start { netns, covers, limits, dispositions, account, stdout_to_stderr, .. } = self.start;
+        setns(netns.as_fd(), CloneFlags::CLONE_NEWNET)?;
+        mounts::enter_own(covers)?;
+        limits.apply()?;
+        dispositions.apply()?;
+        if *stdout_to_stderr {
+            dup2_stdout(io::stderr())?;
+        }
+        if let Some(account) = account {
+            account.become_it()?;
         }
         // Last, since a change of user clears it; and the parent may be gone by now.
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;

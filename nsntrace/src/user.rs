@@ -5,7 +5,10 @@ use std::{
     path::Path,
 };
 
-use nix::unistd::{Gid, Uid, User, getgrouplist};
+use nix::{
+    errno::Errno,
+    unistd::{Gid, Uid, User, getgrouplist},
+};
 
 use crate::error::{Context, Error, Result};
 
@@ -51,6 +54,22 @@ pub fn look_up(user: &str) -> Result<Account> {
 }
 
 impl Account {
+    /// Makes the calling process the user's: between fork and exec, where the C library's own ways may wait for threads
+    /// that are not there.
+    ///
+    /// # Errors
+    /// Where the kernel refuses it.
+    pub fn become_it(&self) -> nix::Result<()> {
+        let groups = self.groups.as_ptr().cast::<libc::gid_t>();
+        // SAFETY: the call reads as many group ids as there are; a Gid is one.
+        let set = unsafe { libc::syscall(libc::SYS_setgroups, self.groups.len(), groups) };
+        Errno::result(set)?;
+        // SAFETY: plain numbers.
+        Errno::result(unsafe { libc::syscall(libc::SYS_setgid, self.gid.as_raw()) })?;
+        // SAFETY: plain numbers.
+        Errno::result(unsafe { libc::syscall(libc::SYS_setuid, self.uid.as_raw()) }).map(drop)
+    }
+
     /// What changes in the program's environment; none takes a variable away. The desktop session of the user counts
     /// where there is one, and root's never does.
     pub fn environment(&self) -> Vec<(&'static str, Option<OsString>)> {

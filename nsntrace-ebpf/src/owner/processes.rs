@@ -6,7 +6,7 @@ use aya_ebpf::{
     maps::{HashMap, LruHashMap},
 };
 use nsntrace_ebpf::ownership::{
-    NAME,
+    MOST_NAMES, NAME,
     process::{ALIVE, WANTED as IS_WANTED},
 };
 
@@ -17,7 +17,7 @@ static PROCESSES: LruHashMap<u32, u32> = LruHashMap::with_max_entries(16384, 0);
 
 /// The names of `--process`.
 #[map]
-static WANTED: HashMap<[u8; NAME], u8> = HashMap::with_max_entries(256, 0);
+static WANTED: HashMap<[u8; NAME], u8> = HashMap::with_max_entries(MOST_NAMES as u32, 0);
 
 #[unsafe(no_mangle)]
 static IS_PICKY: Global<u32> = Global::new(0);

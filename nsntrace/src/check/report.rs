@@ -54,7 +54,7 @@ pub fn print(config: &Config) -> Result<u8> {
 fn program(report: &mut Report, config: &Config) -> io::Result<()> {
     any(report)?;
     let iptables = host(report)?;
-    network(report, config, iptables.as_ref())?;
+    network(report, config, iptables)?;
     let filter = capture(report, config, Hook::Interface)?;
     command_line(report, config, filter)
 }
@@ -110,11 +110,9 @@ fn host(report: &mut Report) -> io::Result<Option<Installed>> {
     report.needs("cgroup", cgroup().map(|own| format!("one can be made in {}", own.display())))?;
     report.needs("settings", settings().map(|()| "/proc/sys can be written to"))?;
     report.needs("records", RunDir::count_dead().map(records))?;
-    let iptables = iptables::check(Family::V4);
-    let found = iptables.as_ref().ok().cloned();
-    report.needs("iptables", iptables)?;
-    uses("ip6tables", iptables::check(Family::V6))?;
-    Ok(found)
+    report.needs("iptables", iptables::version(Family::V4))?;
+    uses("ip6tables", iptables::version(Family::V6))?;
+    Ok(iptables::find(Family::V4).ok())
 }
 
 fn records(dead: usize) -> String {
@@ -126,7 +124,7 @@ fn records(dead: usize) -> String {
 }
 
 /// The ways of the packets.
-fn network(report: &mut Report, config: &Config, iptables: Option<&Installed>) -> io::Result<()> {
+fn network(report: &mut Report, config: &Config, iptables: Option<Installed>) -> io::Result<()> {
     let survey = match route::survey() {
         Ok(survey) => survey,
         Err(error) => {
@@ -139,7 +137,7 @@ fn network(report: &mut Report, config: &Config, iptables: Option<&Installed>) -
     uses("uplinks IPv6", names(uplinks6, "IPv6"))?;
     uses("forwarding IPv4", forwarding4(uplinks4))?;
     let forwarding6 = forwarding6(uplinks6);
-    let has_ipv6 = forwarding6.is_ok() && iptables::check(Family::V6).is_ok();
+    let has_ipv6 = forwarding6.is_ok() && iptables::find(Family::V6).is_ok();
     uses("forwarding IPv6", forwarding6)?;
     uses("name servers", Ok(name_servers(config, has_ipv6)))?;
     if let Some(iptables) = iptables {
@@ -193,7 +191,7 @@ fn name_servers(config: &Config, has_ipv6: bool) -> String {
 }
 
 /// Chains of others that drop packets.
-fn firewalls(iptables: &Installed) -> io::Result<()> {
+fn firewalls(iptables: Installed) -> io::Result<()> {
     const WHAT: &str = "other firewalls";
     let chains = match foreign::chains(iptables) {
         Ok(chains) => chains,
@@ -209,7 +207,7 @@ fn firewalls(iptables: &Installed) -> io::Result<()> {
         let found = found.map(|_| told(&chain)).map_err(|error| held_back(&chain, &error));
         line(WHAT, found, "unsure")?;
     }
-    if iptables.is_nftables() {
+    if iptables == Installed::Nftables {
         is_free &= legacy(WHAT)?;
     }
     if is_free { uses(WHAT, Ok("no chain that drops packets")) } else { Ok(()) }

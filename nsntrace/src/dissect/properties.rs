@@ -106,7 +106,7 @@ proptest! {
                 direction,
                 ..RecordHeader::default()
             };
-            talk.see(&header, None, &frame);
+            talk.see(&header, &frame, None);
         }
         let summary = talk.into_summary().expect("a summary");
         let peers = summary.peers().into_iter().map(|peer| &peer.traffic).chain([summary.link()]);

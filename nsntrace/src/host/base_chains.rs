@@ -1,25 +1,12 @@
 //! The chains of nftables by which packets come in and are forwarded, whoever made them. Asked of the kernel itself: that
-//! takes less than a millisecond, and most hosts have none but those of iptables. Rules are only counted here.
+//! takes less than a millisecond, and most hosts have none but those of iptables.
 
-use std::{fmt, io};
+use std::fmt;
 
-use rtnetlink::{
-    packet_core::{NLA_HEADER_SIZE, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NlasIterator},
-    sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER},
-};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Context, Error, Result};
-
-/// Somebody may change the rules while they are listed; then they are listed anew, so often at most.
-const ATTEMPTS: usize = 20;
-
-/// That they did, in the flags of a message.
-const INTERRUPTED: u16 = 0x10;
-
-/// Questions: `NFNL_SUBSYS_NFTABLES` with `NFT_MSG_GETCHAIN` and `NFT_MSG_GETRULE`.
-const GET_CHAINS: u16 = 10 << 8 | 4;
-const GET_RULES: u16 = 10 << 8 | 7;
+use super::netfilter::{self, GET_CHAINS, attribute, number, text};
+use crate::error::Result;
 
 /// Attributes of a chain, of linux/netfilter/nf_tables.h.
 const TABLE: u16 = 1;
@@ -70,75 +57,9 @@ pub struct BaseChain {
 /// All of them, in the network namespace of the calling thread. None on a kernel without nftables.
 ///
 /// # Errors
-/// `EPERM` without CAP_NET_ADMIN, or where netlink does not answer.
+/// As [`netfilter::list`].
 pub fn all() -> Result<Vec<BaseChain>> {
-    list(GET_CHAINS, base_chain)
-}
-
-/// How many rules of any chain have this in their comment.
-///
-/// # Errors
-/// As [`all`].
-pub fn count_rules(tag: &str) -> Result<usize> {
-    let has_tag = |payload: &[u8]| payload.windows(tag.len()).any(|part| part == tag.as_bytes());
-    Ok(list(GET_RULES, |payload| has_tag(payload).then_some(()))?.len())
-}
-
-fn list<T>(question: u16, read: impl Fn(&[u8]) -> Option<T>) -> Result<Vec<T>> {
-    for _ in 0..ATTEMPTS {
-        match dump(question, &read) {
-            Ok(Some(found)) => return Ok(found),
-            Ok(None) => {}
-            Err(error) if is_unknown(&error) => return Ok(Vec::new()),
-            Err(error) => return Err(error).context("list", "what is in the packet filter"),
-        }
-    }
-    Err(Error::told("the packet filter is changed again and again while it is listed"))
-}
-
-fn is_unknown(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT))
-}
-
-/// None where somebody changed the rules meanwhile.
-fn dump<T>(question: u16, read: impl Fn(&[u8]) -> Option<T>) -> io::Result<Option<Vec<T>>> {
-    let mut socket = Socket::new(NETLINK_NETFILTER)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    socket.send(&asked(question), 0)?;
-    let mut found = Vec::new();
-    let mut is_whole = true;
-    loop {
-        let (bytes, _) = socket.recv_from_full()?;
-        let mut rest = &bytes[..];
-        while !rest.is_empty() {
-            let message = NetlinkBuffer::new_checked(rest).map_err(io::Error::other)?;
-            is_whole &= message.flags() & INTERRUPTED == 0;
-            match i32::from(message.message_type()) {
-                libc::NLMSG_ERROR => return Err(failure(message.payload())),
-                libc::NLMSG_DONE => return Ok(is_whole.then_some(found)),
-                _ => found.extend(read(message.payload())),
-            }
-            let length = message.length() as usize;
-            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        }
-    }
-}
-
-/// A header of netlink and one of netfilter, for all families.
-fn asked(question: u16) -> Vec<u8> {
-    const LENGTH: u8 = 20;
-    let mut bytes = vec![0; LENGTH.into()];
-    let mut message = NetlinkBuffer::new(&mut bytes);
-    message.set_length(LENGTH.into());
-    message.set_message_type(question);
-    message.set_flags(NLM_F_REQUEST | NLM_F_DUMP);
-    bytes
-}
-
-fn failure(payload: &[u8]) -> io::Error {
-    let code = payload.first_chunk().map_or(libc::EPROTO, |code| -i32::from_ne_bytes(*code));
-    io::Error::from_raw_os_error(code)
+    netfilter::list(GET_CHAINS, base_chain)
 }
 
 /// None for a chain that is at neither hook.
@@ -155,27 +76,13 @@ fn base_chain(payload: &[u8]) -> Option<BaseChain> {
         libc::NF_INET_FORWARD => Hook::Forward,
         _ => return None,
     };
-    let text = |kind| {
-        let bytes = attribute(attributes, kind)?.strip_suffix(&[0])?;
-        String::from_utf8(bytes.to_vec()).ok()
-    };
+    let text = |kind| attribute(attributes, kind).and_then(text).map(ToOwned::to_owned);
     let policy = attribute(attributes, POLICY).and_then(number);
     Some(BaseChain {
         place: Place { family: family.to_owned(), table: text(TABLE)?, name: text(NAME)? },
         hook,
         policy_drops: policy == Some(libc::NF_DROP),
     })
-}
-
-fn attribute(attributes: &[u8], kind: u16) -> Option<&[u8]> {
-    let found = NlasIterator::new(attributes).filter_map(Result::ok).find(|found| found.kind() == kind)?;
-    let length = found.value_length();
-    // It does not tell where it ends by itself.
-    found.into_inner().get(NLA_HEADER_SIZE..)?.get(..length)
-}
-
-fn number(bytes: &[u8]) -> Option<i32> {
-    bytes.first_chunk().map(|bytes| i32::from_be_bytes(*bytes))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{ErrorKind, Read, Seek},
+    io::{self, ErrorKind, Read, Seek, Write},
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -51,13 +51,16 @@ impl Leaf {
         fs::create_dir(&self.path).context("create", format_args!("cgroup {}", self.path.display()))
     }
 
-    /// The file through which a process moves itself in, by writing a 0.
+    /// The way in, for a process.
     ///
     /// # Errors
     /// Where it cannot be opened.
-    pub fn door(&self) -> Result<File> {
-        let path = self.path.join("cgroup.procs");
-        File::options().write(true).open(&path).context("open", path.display())
+    pub fn door(&self) -> Result<Door> {
+        let procs = self.path.join("cgroup.procs");
+        Ok(Door {
+            folder: File::open(&self.path).context("open", self.path.display())?,
+            procs: File::options().write(true).open(&procs).context("open", procs.display())?,
+        })
     }
 
     /// The file that tells of the last process's end: the kernel signals a change of it as exceptional.
@@ -108,6 +111,30 @@ impl Leaf {
             let _ = poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLPRI)], timeout);
         }
         Ok(())
+    }
+}
+
+/// What a process gets into a cgroup by.
+#[derive(Debug)]
+pub struct Door {
+    folder: File,
+    procs: File,
+}
+
+impl Door {
+    /// Moves the calling process in.
+    ///
+    /// # Errors
+    /// Where the kernel refuses it.
+    pub fn pass(&self) -> io::Result<()> {
+        (&self.procs).write_all(b"0")
+    }
+}
+
+impl AsFd for Door {
+    /// The cgroup's folder.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.folder.as_fd()
     }
 }
 

@@ -4,7 +4,14 @@ use std::{fs::metadata, os::unix::fs::MetadataExt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{base_chains::Place, cgroup_leaf, forwarding6::WholeHost, link, nat::Rule, route};
+use super::{
+    base_chains::Place,
+    cgroup_leaf, forwarding,
+    forwarding6::{self, WholeHost},
+    link,
+    nat::Rule,
+    route,
+};
 use crate::error::{Context, Result};
 
 /// One change in the host. Whoever undoes it has only this.
@@ -91,6 +98,16 @@ impl Change {
             (Self::ForceForwarding { device }, Self::ForceForwarding { device: other }) => device == other,
             (Self::Forwarding6(_), Self::Forwarding6(_)) => true,
             _ => false,
+        }
+    }
+
+    /// The rule that is there before it and until it is undone.
+    pub fn guard(&self) -> Option<Rule> {
+        match self {
+            Self::Forwarding { device, .. } => Some(forwarding::guard(device)),
+            Self::ForceForwarding { device } => Some(forwarding6::guard(device)),
+            Self::Forwarding6(_) => Some(forwarding6::guard_of_whole_host()),
+            _ => None,
         }
     }
 

@@ -17,9 +17,9 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// `EPERM` without CAP_NET_ADMIN, or where the kernel does not answer.
-pub fn chains(iptables: &Installed) -> Result<Vec<BaseChain>> {
+pub fn chains(iptables: Installed) -> Result<Vec<BaseChain>> {
     let mut chains = base_chains::all()?;
-    if iptables.is_nftables() {
+    if iptables == Installed::Nftables {
         chains.retain(|chain| !is_of_iptables(&chain.place));
     }
     Ok(chains)
@@ -100,27 +100,6 @@ pub fn insert(place: &Place, rules: &[&Rule], tag: &str) -> Result<()> {
     let commands: Option<Vec<_>> = commands.collect();
     let commands = commands.ok_or_else(|| Error::told("nft has no words for a rule"))?;
     nft::run(&commands).map(|_| ())
-}
-
-/// Takes away what the run of that name has inserted there.
-///
-/// # Errors
-/// What nft says.
-pub fn remove(place: &Place, tag: &str) -> Result<()> {
-    // Who made the chain may have made it anew, or have taken it away, and all that was in it.
-    if !base_chains::all()?.iter().any(|chain| chain.place == *place) {
-        return Ok(());
-    }
-    let Place { family, table, name } = place;
-    let chain = json!({ "family": family, "table": table, "name": name });
-    let listed = nft::run(&[json!({ "list": { "chain": chain } })])?;
-    let rules = listed.iter().filter_map(|item| item.get("rule")).filter(|rule| rule["comment"] == tag);
-    let delete = |rule: &Value| {
-        let handle = &rule["handle"];
-        json!({ "delete": { "rule": { "family": family, "table": table, "chain": name, "handle": handle } } })
-    };
-    let commands: Vec<_> = rules.map(delete).collect();
-    if commands.is_empty() { Ok(()) } else { nft::run(&commands).map(|_| ()) }
 }
 
 #[cfg(test)]

@@ -1,9 +1,6 @@
 //! IPv4 forwarding, per device: the global switch is left alone, since turning it back would wipe the device's own.
 
-use super::{
-    iptables,
-    nat::{Family, Rule},
-};
+use super::nat::{Family, Rule};
 use crate::{
     error::{Context, Result},
     sysctl,
@@ -34,43 +31,30 @@ pub fn allow(link: &str) -> Result<()> {
 }
 
 /// Switches forwarding on where it was off. A host that did not forward does so now for what goes to traced programs,
-/// and for nothing else: a rule sees to that.
+/// and for nothing else, by the rule of [`guard`], which is there before.
 ///
 /// # Errors
-/// Where rule or setting cannot be had.
+/// Where the setting cannot be written.
 pub fn switch_on(device: &str) -> Result<()> {
-    let (guarded, _) = iptables::insert(&[guard(device)]);
-    guarded?;
     set(device, true)
 }
 
-/// Undoes [`switch_on`]. Where somebody has made the host a router since, or switched the device off, or it is gone,
-/// only the rule goes away. `on_a_router` is what [`is_router`] said then.
+/// Undoes [`switch_on`]; the guard goes away after it. Not where somebody has made the host a router since, or switched
+/// the device off, or it is gone. `on_a_router` is what [`is_router`] said then.
 ///
 /// # Errors
-/// Where rule or setting cannot be changed.
+/// Where the setting cannot be changed.
 pub fn switch_off(device: &str, on_a_router: bool) -> Result<()> {
     let is_wanted = is_router()? && !on_a_router;
     if sysctl::is_there(&setting(device)) && !is_wanted && is_on(device)? {
         set(device, false)?;
     }
-    iptables::remove_all(&guard(device))
-}
-
-/// Inserts the rule of [`switch_on`] again, where others may have removed it; under the lock, since it is there once.
-///
-/// # Errors
-/// What iptables says.
-pub fn guard_again(device: &str) -> Result<()> {
-    iptables::remove_all(&guard(device))?;
-    let (guarded, _) = iptables::insert(&[guard(device)]);
-    guarded
+    Ok(())
 }
 
 /// One rule for all runs: every link of ours passes, so that no run's rule stands in an older run's way.
-fn guard(device: &str) -> Rule {
-    let matches = format!("-i {device} ! -o {}+", super::link::OUTER);
-    Rule::new(Family::V4, "filter", "FORWARD", &matches, "guard", "DROP")
+pub fn guard(device: &str) -> Rule {
+    Rule::guard(Family::V4, &format!("-i {device} ! -o {}+", super::link::OUTER), device)
 }
 
 fn setting(device: &str) -> String {

@@ -10,7 +10,6 @@ use nix::unistd::{AccessFlags, eaccess};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    iptables,
     link::OUTER,
     nat::{Family, Rule},
 };
@@ -47,7 +46,6 @@ pub fn is_router() -> Result<bool> {
 /// # Errors
 /// Where neither can be written.
 pub fn way() -> Result<&'static str> {
-    let is_writable = |setting: &str| eaccess(&Path::new("/proc/sys/net").join(setting), AccessFlags::W_OK);
     if is_writable(&forced("default")).is_ok() {
         return Ok("force_forwarding");
     }
@@ -69,40 +67,39 @@ pub fn is_forced(device: &str) -> Result<bool> {
     sysctl::is_on(&forced(device))
 }
 
-/// Switches that on for a device. A rule sees to it that nothing but what goes to traced programs is forwarded.
+/// Whether that can be switched on for a device.
+pub fn can_be_forced(device: &str) -> bool {
+    is_writable(&forced(device)).is_ok()
+}
+
+/// Switches that on for a device. The rule of [`guard`], which is there before, sees to it that nothing but what goes to
+/// traced programs is forwarded.
 ///
 /// # Errors
-/// Where rule or setting cannot be had.
+/// Where the setting cannot be written.
 pub fn force(device: &str) -> Result<()> {
-    insert(guard(device))?;
     set(&forced(device), "1")
 }
 
-/// Undoes [`force`]. Where the device is gone, only the rule goes away.
+/// Undoes [`force`], unless the device is gone. The guard goes away after it.
 ///
 /// # Errors
-/// Where rule or setting cannot be changed.
+/// Where the setting cannot be changed.
 pub fn let_be(device: &str) -> Result<()> {
     if sysctl::is_there(&forced(device)) && is_forced(device)? {
         set(&forced(device), "0")?;
     }
-    iptables::remove_all(&guard(device))
+    Ok(())
 }
 
-/// Inserts the rule of [`force`] again, where others may have removed it; under the lock, since it is there once.
-///
-/// # Errors
-/// What ip6tables says.
-pub fn guard_again(device: &str) -> Result<()> {
-    insert_again(guard(device))
+/// For all runs, as in IPv4.
+pub fn guard(device: &str) -> Rule {
+    Rule::guard(Family::V6, &format!("-i {device} ! -o {OUTER}+"), device)
 }
 
 /// The same for [`WholeHost::switch_on`].
-///
-/// # Errors
-/// What ip6tables says.
-pub fn guard_whole_host_again() -> Result<()> {
-    insert_again(guard_of_whole_host())
+pub fn guard_of_whole_host() -> Rule {
+    Rule::guard(Family::V6, &format!("! -i {OUTER}+ ! -o {OUTER}+"), "*")
 }
 
 impl WholeHost {
@@ -127,22 +124,21 @@ impl WholeHost {
         Ok(host)
     }
 
-    /// Makes the host forward, under the rule that guards it.
+    /// Makes the host forward, under the rule that guards it and is there before.
     ///
     /// # Errors
-    /// Where rule or setting cannot be had.
+    /// Where a setting cannot be written.
     pub fn switch_on(&self) -> Result<()> {
-        insert(guard_of_whole_host())?;
         for device in self.takes_routers.iter().filter(|device| sysctl::is_there(&accept_ra(device))) {
             set(&accept_ra(device), "2")?;
         }
         set(WHOLE_HOST, "1")
     }
 
-    /// Undoes [`WholeHost::switch_on`].
+    /// Undoes [`WholeHost::switch_on`]; the guard goes away after it.
     ///
     /// # Errors
-    /// Where rule or setting cannot be changed.
+    /// Where a setting cannot be changed.
     pub fn switch_off(&self) -> Result<()> {
         if is_router()? {
             set(WHOLE_HOST, "0")?;
@@ -155,7 +151,7 @@ impl WholeHost {
                 set(&setting, "1")?;
             }
         }
-        iptables::remove_all(&guard_of_whole_host())
+        Ok(())
     }
 
     /// The devices that it names.
@@ -176,27 +172,8 @@ fn accept_ra(device: &str) -> String {
     format!("ipv6/conf/{device}/accept_ra")
 }
 
-/// For all runs, as in IPv4.
-fn guard(device: &str) -> Rule {
-    drop_unless_ours(&format!("-i {device} ! -o {OUTER}+"))
-}
-
-fn guard_of_whole_host() -> Rule {
-    drop_unless_ours(&format!("! -i {OUTER}+ ! -o {OUTER}+"))
-}
-
-fn drop_unless_ours(matches: &str) -> Rule {
-    Rule::new(Family::V6, "filter", "FORWARD", matches, "guard", "DROP")
-}
-
-fn insert(rule: Rule) -> Result<()> {
-    let (_, inserted) = iptables::insert(&[rule]);
-    inserted
-}
-
-fn insert_again(rule: Rule) -> Result<()> {
-    iptables::remove_all(&rule)?;
-    insert(rule)
+fn is_writable(setting: &str) -> nix::Result<()> {
+    eaccess(&Path::new("/proc/sys/net").join(setting), AccessFlags::W_OK)
 }
 
 fn set(setting: &str, value: &str) -> Result<()> {

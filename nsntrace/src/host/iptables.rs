@@ -2,16 +2,21 @@
 
 use std::{
     collections::BTreeMap,
+    env,
+    ffi::OsStr,
     fmt,
     io::{self, ErrorKind, Write},
     panic::resume_unwind,
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     thread,
 };
 
 use super::{
-    lifeline,
+    legacy, lifeline,
     nat::{Family, Rule},
+    netfilter::Afterwards,
+    own_rules::{self, Owner},
 };
 use crate::{
     error::{Context, Error, Result},
@@ -20,6 +25,10 @@ use crate::{
 
 /// What `iptables -C` returns for a rule or chain that is not there; all else that goes wrong has other numbers.
 const NOT_THERE: i32 = 1;
+
+/// The programs that the tools are links to.
+const NFT: &str = "xtables-nft-multi";
+const LEGACY: &str = "xtables-legacy-multi";
 
 /// What it says of a table that the kernel does not have, and returns other numbers for.
 const NO_TABLE: &str = "Table does not exist";
@@ -32,35 +41,49 @@ pub(super) fn tool(family: Family) -> &'static str {
     }
 }
 
-/// An iptables, as it tells of itself.
-#[derive(Clone, Debug)]
-pub struct Installed(String);
-
-impl Installed {
-    /// Whether its rules are chains of nftables; else the kernel keeps them in tables of their own.
-    pub fn is_nftables(&self) -> bool {
-        self.0.contains("nf_tables")
-    }
+/// Where an iptables keeps its rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Installed {
+    /// In chains of nftables.
+    Nftables,
+    /// In tables of the kernel that are its own.
+    Legacy,
 }
 
-impl fmt::Display for Installed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// The iptables to work with, for rules of that family.
+/// The iptables to work with, for rules of that family. On most hosts what its name leads to tells which kind it is, and
+/// it need not be asked.
 ///
 /// # Errors
 /// Names the package where there is none.
-pub fn check(family: Family) -> Result<Installed> {
+pub fn find(family: Family) -> Result<Installed> {
+    let path = search(tool(family)).and_then(|path| path.canonicalize().ok());
+    match path.as_deref().and_then(Path::file_name).and_then(OsStr::to_str) {
+        Some(NFT) => Ok(Installed::Nftables),
+        Some(LEGACY) => Ok(Installed::Legacy),
+        _ => version(family).map(|version| {
+            if version.contains("nf_tables") { Installed::Nftables } else { Installed::Legacy }
+        }),
+    }
+}
+
+/// What the iptables for that family tells of itself.
+///
+/// # Errors
+/// As [`find`].
+pub fn version(family: Family) -> Result<String> {
     let output = Command::new(tool(family)).arg("--version").output();
     let output = output.map_err(|error| not_runnable(family, &error, error.kind() == ErrorKind::NotFound))?;
     let text = |bytes: &[u8]| one_line(&String::from_utf8_lossy(bytes));
     if !output.status.success() {
         return Err(not_runnable(family, &text(&output.stderr), false));
     }
-    Ok(Installed(text(&output.stdout)))
+    Ok(text(&output.stdout))
+}
+
+/// Where the shell would find it.
+fn search(tool: &str) -> Option<PathBuf> {
+    let folders = env::var_os("PATH")?;
+    env::split_paths(&folders).map(|folder| folder.join(tool)).find(|path| path.is_file())
 }
 
 /// Inserts the rules at the top of their chains, above what a firewall drops: one after the other, so the last comes
@@ -75,36 +98,42 @@ pub fn insert(rules: &[Rule]) -> (Result<()>, Result<()>) {
     })
 }
 
-/// Removes the rules that are there.
+/// Removes the rules that are there, and each as often as it is: those that runs share may have been inserted twice, by
+/// one that was killed half way. Those in chains of nftables need no iptables for that; with the tag of a run all go that
+/// it has there, in chains of others too.
 ///
 /// # Errors
-/// What iptables says of the last rule that it could not remove; the others are gone.
-pub fn remove(rules: &[Rule]) -> Result<()> {
-    let (v4, v6) = each_family(rules, |family, rules| {
-        let commands =
-            rules.iter().map(|rule| (rule.table.as_str(), format!("-D {} {}", rule.chain, rule.spec)));
-        if transaction(family, commands).is_ok() {
-            return Ok(());
-        }
-        // One of them may be gone already, and a transaction is all or nothing.
-        let iptables = start(family)?;
-        rules.iter().rev().map(|rule| remove_one(&iptables, rule)).fold(Ok(()), Result::and)
+/// What the kernel says, or iptables of the last rule that it could not remove; the others are gone.
+pub fn remove(rules: &[Rule], run: Option<&str>) -> Result<Afterwards> {
+    let mut owners: Vec<_> = run.map(Owner::run).into_iter().chain(rules.iter().map(Rule::owner)).collect();
+    owners.dedup();
+    let afterwards = own_rules::remove(&owners)?;
+    let (v4, v6) = each_family(rules, |family, rules| match find(family) {
+        Ok(Installed::Nftables) => Ok(()),
+        // It may have been in tables of its own that it has put them.
+        Err(error) if search(tool(family)).is_some() && legacy::has_table(family, "filter")? => Err(error),
+        Err(_) => Ok(()),
+        Ok(Installed::Legacy) => remove_legacy(family, rules),
     });
-    v4.and(v6)
+    v4.and(v6).map(|()| afterwards)
 }
 
-/// Removes a rule that runs share, as often as it is there: who was killed half way may have inserted it beside another.
-///
-/// # Errors
-/// What iptables says.
-pub fn remove_all(rule: &Rule) -> Result<()> {
-    remove(std::slice::from_ref(rule))?;
-    let iptables = start(rule.family)?;
-    let is_there = || check_one(&iptables, rule).is_ok_and(|output| output.status.success());
-    while is_there() {
-        remove_one(&iptables, rule)?;
+fn remove_legacy(family: Family, rules: &[&Rule]) -> Result<()> {
+    let commands = rules.iter().map(|rule| (rule.table.as_str(), format!("-D {} {}", rule.chain, rule.spec)));
+    let is_done = transaction(family, commands).is_ok();
+    let iptables = start(family)?;
+    let is_there = |rule: &Rule| check_one(&iptables, rule).is_ok_and(|output| output.status.success());
+    let mut result = Ok(());
+    // One of them may have been gone already, and a transaction is all or nothing.
+    for rule in rules.iter().rev().filter(|rule| !is_done || rule.is_shared()) {
+        if !is_done {
+            result = result.and(remove_one(&iptables, rule));
+        }
+        while rule.is_shared() && result.is_ok() && is_there(rule) {
+            result = remove_one(&iptables, rule);
+        }
     }
-    Ok(())
+    result
 }
 
 /// Does `work` for the rules of each family, for both at the same time: most of it is waiting for the kernel.

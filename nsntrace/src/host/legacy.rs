@@ -10,22 +10,33 @@ use crate::error::{Context, Error, Result};
 /// # Errors
 /// Where there are such rules, and no tool to read them; `EACCES` without root.
 pub fn drops(family: Family) -> Result<bool> {
-    let (tables, tool) = match family {
-        Family::V4 => ("/proc/net/ip_tables_names", "iptables-legacy-save"),
-        Family::V6 => ("/proc/net/ip6_tables_names", "ip6tables-legacy-save"),
-    };
-    // The kernel makes a table when it is asked for the first time. The file is not there where it has none at all.
-    let has_filter = match fs::read_to_string(tables) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
-        names => names.context("read", tables)?.lines().any(|table| table == "filter"),
-    };
-    if !has_filter {
+    if !has_table(family, "filter")? {
         return Ok(false);
     }
+    let tool = match family {
+        Family::V4 => "iptables-legacy-save",
+        Family::V6 => "ip6tables-legacy-save",
+    };
     let output = Command::new(tool).args(["-t", "filter"]).output().context("run", tool)?;
     let rules = String::from_utf8_lossy(&output.stdout);
     let is_settled = rules.contains(&format!("-A FORWARD -i {}+ -j ACCEPT", link::OUTER));
     Ok(!is_settled && rules.lines().any(forwards_not))
+}
+
+/// Whether the kernel has such a table for it: it makes one when it is asked for the first time.
+///
+/// # Errors
+/// `EACCES` without root.
+pub fn has_table(family: Family, table: &str) -> Result<bool> {
+    let tables = match family {
+        Family::V4 => "/proc/net/ip_tables_names",
+        Family::V6 => "/proc/net/ip6_tables_names",
+    };
+    match fs::read_to_string(tables) {
+        // The kernel has none at all.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        names => Ok(names.context("read", tables)?.lines().any(|name| name == table)),
+    }
 }
 
 /// What to do about it.

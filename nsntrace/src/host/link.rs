@@ -20,6 +20,10 @@ pub const OUTER: &str = "nsgw";
 /// How the names of the ends inside begin.
 const INNER: &str = "nscap";
 
+/// As many as the kernel would use anyway. Where it is not told, it makes some for each processor, and waits for all of
+/// those to part with them.
+const ONE_QUEUE: [LinkAttribute; 2] = [LinkAttribute::NumTxQueues(1), LinkAttribute::NumRxQueues(1)];
+
 /// The names of the two ends, and their hardware addresses.
 #[derive(Clone, Debug)]
 pub struct Names {
@@ -60,10 +64,14 @@ pub fn create(names: &Names, netns: BorrowedFd<'_>, subnet: &Subnet, mtu: u32, i
         .address(names.inner_mac.to_vec())
         .mtu(mtu)
         .setns_by_fd(netns.as_raw_fd())
+        .append_extra_attribute(ONE_QUEUE[0].clone())
+        .append_extra_attribute(ONE_QUEUE[1].clone())
         .build();
     let pair = LinkMessageBuilder::<LinkVeth>::new(&names.outer, &names.inner)
         .address(names.outer_mac.to_vec())
         .mtu(mtu)
+        .append_extra_attribute(ONE_QUEUE[0].clone())
+        .append_extra_attribute(ONE_QUEUE[1].clone())
         .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
         .build();
     let outer = names.outer.as_str();

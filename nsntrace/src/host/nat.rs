@@ -4,11 +4,14 @@ use std::{fmt, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{link::OUTER, resolver::relay::Ports, run_id::RunId};
+use super::{link::OUTER, own_rules::Owner, resolver::relay::Ports, run_id::RunId};
 use crate::subnet::Subnet;
 
 /// How the comment of each rule begins.
 const COMMENT: &str = "nsntrace:";
+
+/// What follows in that of a rule that runs share, and then where it is for.
+const GUARD: &str = "guard-";
 
 /// Which of the two packet filters a rule belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +65,22 @@ impl Rule {
     /// The packet filter that it belongs to.
     pub fn family(&self) -> Family {
         self.family
+    }
+
+    /// By whom it is told from the rules of others, and of other runs.
+    pub(super) fn owner(&self) -> Owner {
+        let comment = self.spec.split(' ').skip_while(|word| *word != "--comment").nth(1);
+        Owner { comment: comment.unwrap_or_default().to_owned(), family: Some(self.family) }
+    }
+
+    /// A rule of all runs: it keeps the host's forwarding to them.
+    pub(super) fn guard(family: Family, matches: &str, place: &str) -> Self {
+        Self::new(family, "filter", "FORWARD", matches, format_args!("{GUARD}{place}"), "DROP")
+    }
+
+    /// Whether runs share it.
+    pub(super) fn is_shared(&self) -> bool {
+        self.spec.contains(&format!("{COMMENT}{GUARD}"))
     }
 
     /// Whether it is a rule that a run makes.

@@ -5,9 +5,12 @@ use std::{panic::resume_unwind, thread};
 use super::{
     cgroup_leaf,
     change::Change,
-    foreign, forwarding, forwarding6, iptables,
+    forwarding, forwarding6, iptables,
     journal::{Journal, Lock, RunDir},
-    link, route,
+    link,
+    nat::Rule,
+    netfilter::Afterwards,
+    route,
     run_id::RunId,
 };
 use crate::{
@@ -42,66 +45,107 @@ pub fn sweep(dir: &RunDir, lock: &Lock) -> Result<Swept> {
 
 /// Undoes a record and forgets it if all went well. It goes on past errors and returns them.
 pub fn undo(dir: &RunDir, journal: Journal, lock: Option<&Lock>) -> Vec<Error> {
-    let tag = journal.id().tag();
     let (shared, own): (Vec<_>, Vec<_>) =
         journal.changes().iter().rev().partition(|change| change.is_shared());
     // Who lives in the cgroup must not be left with half of a network.
     let (cgroups, own): (Vec<_>, Vec<_>) =
         own.into_iter().partition(|change| matches!(change, Change::Cgroup { .. }));
-    let mut errors = at_once(&cgroups, |change| undo_own(&tag, change));
-    errors.extend(at_once(&own, |change| undo_own(&tag, change)));
+    let tag = &journal.id().tag();
+    let mut errors = failures(at_once(&cgroups, |change| undo_own(tag, change)));
 
-    // What runs share is the last one's to undo, and which is the last must not change meanwhile: the record goes
-    // away under the same lock.
-    let own_lock = if lock.is_none() { Some(dir.lock(|| None)) } else { None };
-    if let Some(Err(error)) = own_lock {
-        errors.push(error);
-        return errors;
+    // What runs share is the last one's to undo, and which is the last must not change until the record is gone.
+    let lock_here = || if lock.is_none() { dir.lock(|| None).map(Some) } else { Ok(None) };
+    let mut held = if shared.is_empty() { Ok(None) } else { lock_here() };
+    let mut lasts = Vec::new();
+    if held.is_ok() {
+        match lasts_of(dir, journal.id(), shared) {
+            Ok(found) => lasts = found,
+            Err(error) => errors.push(error),
+        }
     }
-    errors.extend(at_once(&shared, |change| undo_shared(dir, journal.id(), change)));
+    errors.extend(failures(at_once(&lasts, switch_off)));
+
+    let steps: Vec<_> = own.iter().map(|change| Some(*change)).chain([None]).collect();
+    let undo_step = |step: Option<&Change>| match step {
+        Some(change) => undo_own(tag, change).map(|()| None),
+        None => remove_rules(tag, &own, &lasts),
+    };
+    // What the packet filter still has to do goes on meanwhile.
+    errors.extend(failures(at_once(&steps, undo_step)));
+
+    if matches!(held, Ok(None)) {
+        held = lock_here();
+    }
+    errors.extend(held.as_ref().err().map(|error| Error::told(error.to_string())));
     if errors.is_empty() {
         errors.extend(dir.forget(journal).err());
     }
     errors
 }
 
-/// Undoes them all at the same time, since most of it is waiting for the kernel, and returns what failed.
-fn at_once(changes: &[&Change], undo: impl Fn(&Change) -> Result<()> + Sync) -> Vec<Error> {
+/// Does it for all of them at the same time, since most of it is waiting for the kernel.
+fn at_once<T: Copy + Send, D: Send>(items: &[T], undo: impl Fn(T) -> Result<D> + Sync) -> Vec<Result<D>> {
     let undo = &undo;
     thread::scope(|scope| {
-        let threads: Vec<_> = changes
+        let threads: Vec<_> = items
             .iter()
-            .map(|change| match thread::Builder::new().spawn_scoped(scope, move || undo(change)) {
-                Ok(thread) => Ok(thread),
-                Err(_) => Err(undo(change)),
+            .map(|item| {
+                let item = *item;
+                match thread::Builder::new().spawn_scoped(scope, move || undo(item)) {
+                    Ok(thread) => Ok(thread),
+                    Err(_) => Err(undo(item)),
+                }
             })
             .collect();
         let results = threads.into_iter().map(|thread| match thread {
             Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
             Err(done) => done,
         });
-        results.filter_map(Result::err).collect()
+        results.collect()
     })
+}
+
+fn failures<D>(results: Vec<Result<D>>) -> Vec<Error> {
+    results.into_iter().filter_map(Result::err).collect()
 }
 
 fn undo_own(tag: &str, change: &Change) -> Result<()> {
     match change {
         Change::Link { name } => link::delete(name, tag),
-        Change::Nat { rules } => iptables::remove(rules),
-        Change::Foreign { chain } => foreign::remove(chain, tag),
         Change::Routing { link, table } => route::remove(link, *table),
         Change::Cgroup { path } => cgroup_leaf::remove(path),
-        Change::Origin { .. }
-        | Change::Forwarding { .. }
-        | Change::ForceForwarding { .. }
-        | Change::Forwarding6(_) => Ok(()),
+        // Rules go together.
+        Change::Nat { .. } | Change::Foreign { .. } | Change::Origin { .. } => Ok(()),
+        Change::Forwarding { .. } | Change::ForceForwarding { .. } | Change::Forwarding6(_) => Ok(()),
     }
 }
 
-fn undo_shared(dir: &RunDir, own: RunId, change: &Change) -> Result<()> {
-    if dir.alive_besides(own)?.iter().flatten().any(|other| other.is_shared_with(change)) {
-        return Ok(());
+/// Removes the rules of the run, wherever they are, and those that guard what it was the last one to need.
+fn remove_rules(tag: &str, own: &[&Change], lasts: &[&Change]) -> Result<Option<Afterwards>> {
+    let mut rules: Vec<Rule> = lasts.iter().filter_map(|change| change.guard()).collect();
+    let mut has_foreign = false;
+    for change in own {
+        match change {
+            Change::Nat { rules: own } => rules.extend(own.iter().cloned()),
+            Change::Foreign { .. } => has_foreign = true,
+            _ => {}
+        }
     }
+    let is_none = rules.is_empty() && !has_foreign;
+    if is_none { Ok(None) } else { iptables::remove(&rules, Some(tag)).map(Some) }
+}
+
+/// Those of the shared changes that no other run needs.
+fn lasts_of<'a>(dir: &RunDir, own: RunId, shared: Vec<&'a Change>) -> Result<Vec<&'a Change>> {
+    if shared.is_empty() {
+        return Ok(shared);
+    }
+    let others = dir.alive_besides(own)?;
+    let is_needed = |change: &Change| others.iter().flatten().any(|other| other.is_shared_with(change));
+    Ok(shared.into_iter().filter(|change| !is_needed(change)).collect())
+}
+
+fn switch_off(change: &Change) -> Result<()> {
     match change {
         Change::Forwarding { device, on_a_router } => forwarding::switch_off(device, *on_a_router),
         Change::ForceForwarding { device } => forwarding6::let_be(device),

@@ -3,18 +3,13 @@
 use ipnet::IpNet;
 use rtnetlink::packet_route::AddressFamily;
 
-use super::Ways;
+use super::{
+    Ways,
+    forward::{self, Switch},
+};
 use crate::{
     error::{Error, Result},
-    host::{
-        Changes,
-        change::Change,
-        forwarding6::{self, WholeHost},
-        iptables,
-        link::Names,
-        nat::Family,
-        route::{self, Device},
-    },
+    host::{Changes, iptables, link::Names, nat::Family, route},
     ipv6::{self, End},
     namespace::{inside, netns::Netns},
     subnet::{self, Subnet},
@@ -30,8 +25,8 @@ pub struct Ipv6 {
     pub leads_out: bool,
 }
 
-/// Gives the link IPv6: addresses that overlap nothing in `taken`, forwarding, and the way out of `-d`; the rules are
-/// left to be inserted.
+/// Gives the link IPv6: addresses that overlap nothing in `taken`, and the way out of `-d`. Rules are left to be inserted,
+/// and then the switches to be turned on.
 ///
 /// # Errors
 /// Where one of it cannot be had. [`do_without`] is to follow then.
@@ -41,10 +36,9 @@ pub fn join(
     names: &Names,
     ways: &Ways<'_>,
     taken: &[IpNet],
-    voice: Voice,
-) -> Result<Ipv6> {
+) -> Result<(Ipv6, Vec<Switch>)> {
     ipv6::check(ways.mtu)?;
-    iptables::check(Family::V6)?;
+    iptables::find(Family::V6)?;
     let subnet = subnet::free_ipv6(taken, || fastrand::u128(..))
         .ok_or_else(|| Error::told("the host's routes cover all unique local addresses"))?;
     let Subnet { gateway, inside, prefix_len } = subnet;
@@ -58,12 +52,13 @@ pub fn join(
         Some(_) => &[],
         None => ways.inlets6,
     };
-    forward(changes, &names.outer, inlets, voice)?;
+    let switches = forward::ipv6(changes, &names.outer, inlets)?;
     let leads_out = match ways.only_by {
         Some((device, table)) => route::only_by(AddressFamily::Inet6, &device.name, &names.outer, table)?,
         None => true,
     };
-    Ok(Ipv6 { subnet, leads_out })
+    settle(netns, names)?;
+    Ok((Ipv6 { subnet, leads_out }, switches))
 }
 
 /// Takes IPv6 off the link, and says why.
@@ -78,50 +73,10 @@ pub fn do_without(netns: &Netns, names: &Names, reason: &Error, voice: Voice) {
 }
 
 /// Waits until the link says nothing of itself any more.
-///
-/// # Errors
-/// Where the namespace cannot be entered.
-pub fn settle(netns: &Netns, names: &Names) -> Result<()> {
+fn settle(netns: &Netns, names: &Names) -> Result<()> {
     ipv6::settle(&names.outer);
     netns.run(|| {
         ipv6::settle(&names.inner);
         Ok(())
     })
-}
-
-/// Lets the host forward between the link and the inlets, if it does not. Without any nothing is to be forwarded.
-///
-/// # Errors
-/// Where it cannot be switched on.
-pub fn forward(changes: &mut Changes, link: &str, inlets: &[Device], voice: Voice) -> Result<()> {
-    let can_force = forwarding6::allow(link);
-    let host = WholeHost::now()?;
-    let whole = Change::Forwarding6(host.clone());
-    let is_shared = changes.share(&whole)?;
-    if forwarding6::is_router()? || inlets.is_empty() {
-        return Ok(());
-    }
-    if is_shared {
-        return host.switch_on();
-    }
-    if can_force && inlets.iter().try_for_each(|device| force(changes, &device.name, voice)).is_ok() {
-        return Ok(());
-    }
-    changes.make(whole, || host.switch_on())?;
-    voice.forwarding(format_args!("IPv6 forwarding"));
-    Ok(())
-}
-
-fn force(changes: &mut Changes, device: &str, voice: Voice) -> Result<()> {
-    let change = Change::ForceForwarding { device: device.to_owned() };
-    let is_shared = changes.share(&change)?;
-    if forwarding6::is_forced(device)? {
-        return Ok(());
-    }
-    if is_shared {
-        return forwarding6::force(device);
-    }
-    changes.make(change, || forwarding6::force(device))?;
-    voice.forwarding(format_args!("IPv6 forwarding on {device}"));
-    Ok(())
 }

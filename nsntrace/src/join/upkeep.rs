@@ -1,15 +1,19 @@
 //! What was joined stays joined, whatever others do to the host's rules and routes meanwhile.
 
-use super::{Joined, Ways, forward, ipv6, pass_elsewhere};
+use super::{
+    Joined, Ways,
+    forward::{self, Switch},
+    pass_elsewhere,
+};
 use crate::{
     check::Host,
     config::Config,
     error::Result,
     host::{
-        Changes, base_chains,
+        Changes,
         change::Change,
         events::Events,
-        foreign, forwarding, forwarding6, iptables,
+        iptables, own_rules,
         route::{self, Survey},
     },
     words::{Voice, say},
@@ -31,7 +35,7 @@ impl<'a> Upkeep<'a> {
     pub fn new(changes: &'a mut Changes, config: &'a Config, host: &'a Host, joined: &'a Joined) -> Self {
         let events = Events::listen();
         // Where they cannot be counted none is missed either.
-        let rules = base_chains::count_rules(&changes.id().tag()).unwrap_or(0);
+        let rules = own_rules::count(&changes.id().tag()).unwrap_or(0);
         Self { changes, config, host, joined, events, rules }
     }
 
@@ -58,39 +62,33 @@ impl<'a> Upkeep<'a> {
         if ways.only_by.is_some() {
             return Ok(());
         }
-        for device in ways.inlets {
-            forward(self.changes, &device.name, voice)?;
-        }
+        let mut switches = forward::ipv4(self.changes, ways.inlets)?;
         if self.joined.ipv6.is_some() {
-            ipv6::forward(self.changes, &self.joined.names.outer, ways.inlets6, voice)?;
+            switches.extend(forward::ipv6(self.changes, &self.joined.names.outer, ways.inlets6)?);
         }
-        Ok(())
+        let guards: Vec<_> = switches.iter().filter_map(Switch::guard).collect();
+        let (v4, v6) = iptables::insert(&guards);
+        v4.and(v6)?;
+        switches.iter().try_for_each(|switch| switch.turn_on(voice))
     }
 
     fn restore_rules(&mut self) -> Result<()> {
         let tag = self.changes.id().tag();
-        if base_chains::count_rules(&tag)? >= self.rules {
+        if own_rules::count(&tag)? >= self.rules {
             return Ok(());
         }
         let voice = Voice::new(self.config.words);
         voice.restored();
         let lock = self.changes.lock()?;
-        for change in self.changes.made() {
-            match change {
-                Change::Forwarding { device, .. } => forwarding::guard_again(device)?,
-                Change::ForceForwarding { device } => forwarding6::guard_again(device)?,
-                Change::Forwarding6(_) => forwarding6::guard_whole_host_again()?,
-                Change::Foreign { chain } => foreign::remove(chain, &tag)?,
-                _ => {}
-            }
-        }
-        drop(lock);
+        let mut rules: Vec<_> = self.changes.made().iter().filter_map(Change::guard).collect();
+        rules.extend(self.joined.rules.iter().cloned());
         // Those that are still there would be there twice.
-        iptables::remove(&self.joined.rules)?;
-        let (v4, v6) = iptables::insert(&self.joined.rules);
+        iptables::remove(&rules, Some(&tag))?;
+        let (v4, v6) = iptables::insert(&rules);
         v4.and(v6)?;
-        pass_elsewhere(self.changes, &self.host.iptables, &self.joined.rules, voice);
-        self.rules = base_chains::count_rules(&tag)?;
+        drop(lock);
+        pass_elsewhere(self.changes, self.host.iptables, &self.joined.rules, voice);
+        self.rules = own_rules::count(&tag)?;
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use super::{
     pcapng::{Moment, Pcapng},
     section::Section,
 };
-use crate::config::Format;
+use crate::{config::Format, ownership::Owner};
 
 /// Appends packets to a block of memory, in one format or the other.
 #[derive(Debug)]
@@ -44,13 +44,13 @@ impl Encoder {
         }
     }
 
-    /// Adds a packet that passed at `time` since the epoch, and the name of its owner where that is known.
+    /// Adds a packet that passed at `time` since the epoch, and its owner where that is known.
     pub(super) fn packet(
         &mut self,
         out: &mut Vec<u8>,
         time: Duration,
         header: &RecordHeader,
-        owner: Option<&str>,
+        owner: Option<Owner<'_>>,
         packet: &[u8],
     ) {
         let frame = Frame::new(header, packet, self.snaplen);

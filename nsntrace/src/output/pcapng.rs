@@ -19,7 +19,7 @@ use super::{
     names,
     section::{Interface, Section, fitting, header},
 };
-use crate::words::plain;
+use crate::{ownership::Owner, words::plain};
 
 /// A moment of a capture.
 #[derive(Clone, Copy, Debug, Default)]
@@ -87,19 +87,19 @@ impl Pcapng {
         }
     }
 
-    /// Appends a packet that passed at `time` since the epoch, and its owner's name where that is known. What is new about
+    /// Appends a packet that passed at `time` since the epoch, and its owner where that is known. What is new about
     /// its interface goes before it.
     pub(super) fn packet(
         &mut self,
         out: &mut Vec<u8>,
         time: Duration,
         header: &RecordHeader,
-        owner: Option<&str>,
+        owner: Option<Owner<'_>>,
         frame: &Frame<'_>,
     ) {
         let number = self.source(out, header);
         let padded = frame.length().next_multiple_of(4);
-        self.tell_owner(header.owner, owner);
+        self.tell_owner(owner);
         let total = word(BEFORE + padded + BEHIND + self.owner.len());
         let [low, high] = halves(nanoseconds(time));
         let before =
@@ -115,13 +115,10 @@ impl Pcapng {
     }
 
     /// Makes the options that tell a packet's owner: its number, and for who reads, a comment too.
-    fn tell_owner(&mut self, pid: u32, name: Option<&str>) {
+    fn tell_owner(&mut self, owner: Option<Owner<'_>>) {
         self.owner.clear();
-        if pid == 0 {
-            return;
-        }
-        let name = name.map(plain);
-        let text = name.map_or_else(|| format!("pid {pid}"), |name| format!("pid {pid} {name}"));
+        let Some(Owner { pid, name }) = owner else { return };
+        let text = if name.is_empty() { format!("pid {pid}") } else { format!("pid {pid} {}", plain(name)) };
         let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
         self.owner.extend_from_slice([COMMENT, length].map(u16::to_le_bytes).as_flattened());
         self.owner.extend_from_slice(text.as_bytes());

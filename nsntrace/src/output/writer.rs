@@ -164,13 +164,10 @@ impl Writer {
         if let Some(keys) = &mut self.keys {
             keys.see(header, packet, self.block.len());
         }
-        let name = match &mut self.processes {
-            Some((processes, _)) if header.owner != 0 => processes.owner(header.owner, header.time),
-            _ => None,
-        };
-        self.encoder.packet(&mut self.block, time, header, name, packet);
+        let owner = self.processes.as_mut().and_then(|(processes, _)| processes.owner(header));
+        self.encoder.packet(&mut self.block, time, header, owner, packet);
         if let Some(talk) = &mut self.talk {
-            talk.see(header, name, packet);
+            talk.see(header, packet, owner);
             // Whoever reads it live knows them before the packets that go there.
             self.encoder.names(&mut self.block, &talk.news());
         }
@@ -184,7 +181,8 @@ impl Writer {
     /// Where the file does not take it.
     pub fn end(&mut self, moment: Moment) -> Result<()> {
         self.let_all_go();
-        let lines = self.processes.as_ref().map(|(processes, _)| processes.lines(self.began.time));
+        let lines =
+            self.processes.as_ref().map(|(processes, _)| processes.lines(self.began.time, moment.time));
         self.encoder.end(&mut self.block, &self.began, &moment, lines.unwrap_or_default());
         self.flush()
     }

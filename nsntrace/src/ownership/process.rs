@@ -7,8 +7,10 @@ use crate::words::plain;
 /// A process, from its beginning or from when it became this program, to its end or until it became another.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Run {
-    /// In nanoseconds of `CLOCK_BOOTTIME`.
+    /// When it became this program, in nanoseconds of `CLOCK_BOOTTIME`,
     pub(super) since: u64,
+    /// and since the epoch.
+    pub(super) became: Duration,
     /// When the process began, since the epoch.
     pub(super) began: Duration,
     /// When it ended, or became another program.

@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use nsntrace_ebpf::RecordHeader;
+
 use super::{
+    Owner,
     news::{Kind, News},
     process::Run,
 };
@@ -39,15 +42,36 @@ impl Processes {
                 let name = before.map_or(name, |run| run.name.clone());
                 let parent = Some((parent, name.clone()));
                 self.end(pid, time, false);
-                self.add(Run { since, began: time, pid, parent, user, name, file, words, ..Run::default() });
+                self.add(Run {
+                    since,
+                    became: time,
+                    began: time,
+                    pid,
+                    parent,
+                    user,
+                    name,
+                    file,
+                    words,
+                    ..Run::default()
+                });
             }
             Kind::Exec { file, words } => {
                 let before = self.latest(pid).map(|run| (run.parent.clone(), run.began, run.packets));
                 let (parent, began, packets) = before.unwrap_or_else(|| (self.starter.take(), time, 0));
-                // What it was before has a line of its own only if it had packets.
                 let began = if packets == 0 { began } else { time };
                 self.end(pid, time, true);
-                self.add(Run { since, began, pid, parent, user, name, file, words, ..Run::default() });
+                self.add(Run {
+                    since,
+                    became: time,
+                    began,
+                    pid,
+                    parent,
+                    user,
+                    name,
+                    file,
+                    words,
+                    ..Run::default()
+                });
             }
             Kind::Exit => self.end(pid, time, false),
         }
@@ -59,19 +83,27 @@ impl Processes {
         runs.get(at(runs, time)).map(|run| &run.name[..])
     }
 
-    /// The same for a packet's owner, to whom the packet is counted.
-    pub fn owner(&mut self, pid: u32, time: u64) -> Option<&str> {
-        let runs = self.runs.get_mut(&pid)?;
-        let at = at(runs, time);
-        let run = runs.get_mut(at)?;
-        run.packets += 1;
-        Some(&run.name)
+    /// The owner of a packet, to whom it is counted; none if it has none.
+    pub fn owner(&mut self, header: &RecordHeader) -> Option<Owner<'_>> {
+        let pid = Some(header.owner).filter(|pid| *pid != 0)?;
+        let run = self.runs.get_mut(&pid).and_then(|runs| {
+            let at = at(runs, header.time);
+            runs.get_mut(at)
+        });
+        let name = run.map_or("", |run| {
+            run.packets += 1;
+            &run.name
+        });
+        Some(Owner { pid, name })
     }
 
-    /// A line for each that was there since a time, since the epoch; in the order of their beginnings.
-    pub fn lines(&self, from: Duration) -> Vec<String> {
+    /// A line for each that was there between two times, since the epoch; in the order of their beginnings.
+    pub fn lines(&self, from: Duration, to: Duration) -> Vec<String> {
         let is_of_use = |run: &&Run| {
-            run.ended.is_none_or(|ended| ended >= from) && !(run.is_replaced && run.packets == 0)
+            let ended = run.ended.unwrap_or(Duration::MAX);
+            // What it was before it became another has a line only if it had packets.
+            let is_gone = run.is_replaced && run.packets == 0 && ended <= to;
+            run.became <= to && ended >= from && !is_gone
         };
         let mut runs: Vec<_> = self.runs.values().flatten().filter(is_of_use).collect();
         runs.sort_by_key(|run| (run.began, run.since));
@@ -154,6 +186,12 @@ mod tests {
         processes
     }
 
+    /// The name of who owns a packet.
+    fn owner(processes: &mut Processes, pid: u32, time: u64) -> Option<&str> {
+        let header = RecordHeader { owner: pid, time, ..RecordHeader::default() };
+        processes.owner(&header).map(|owner| owner.name)
+    }
+
     #[test]
     fn a_name_is_that_of_the_time() {
         let mut processes = story();
@@ -164,28 +202,31 @@ mod tests {
         assert_eq!(processes.name(2, 99), Some("curl"), "packets come later than an end");
         assert_eq!(processes.name(3, 60), None);
         processes.take(news(70, 2, "sh", Kind::Fork(1)), Duration::new(2, 0));
-        assert_eq!(processes.owner(2, 69), Some("curl"));
-        assert_eq!(processes.owner(2, 70), Some("sh"));
+        assert_eq!(owner(&mut processes, 2, 69), Some("curl"));
+        assert_eq!(owner(&mut processes, 2, 70), Some("sh"));
+        assert_eq!(owner(&mut processes, 3, 70), Some(""));
+        assert_eq!(owner(&mut processes, 0, 70), None);
     }
 
     #[test]
     fn a_line_tells_all() {
         let mut processes = story();
-        assert_eq!(processes.owner(2, 40), Some("curl"));
+        assert_eq!(owner(&mut processes, 2, 40), Some("curl"));
         let expected = [
             "process 1 sh, user 1000, from 1.000000000, 0 packets, /bin/sh: sh -c 'curl x'",
             "process 2 curl, parent 1 sh, user 1000, from 1.000000001 to 1.000000003, 1 packets, \
              /usr/bin/curl: curl 'x y'",
         ];
-        assert_eq!(processes.lines(Duration::ZERO), expected);
-        assert_eq!(processes.lines(Duration::new(1, 4)), expected[..1]);
+        assert_eq!(processes.lines(Duration::ZERO, Duration::MAX), expected);
+        assert_eq!(processes.lines(Duration::new(1, 4), Duration::MAX), expected[..1]);
+        assert_eq!(processes.lines(Duration::ZERO, Duration::new(1, 0)), expected[..1]);
     }
 
     #[test]
     fn what_had_packets_before_it_became_another_has_its_own_line() {
         let mut processes = story();
-        assert_eq!(processes.owner(2, 25), Some("sh"));
-        let lines = processes.lines(Duration::ZERO);
+        assert_eq!(owner(&mut processes, 2, 25), Some("sh"));
+        let lines = processes.lines(Duration::ZERO, Duration::MAX);
         assert_eq!(lines.len(), 3);
         assert!(
             lines[1].starts_with("process 2 sh, parent 1 sh, user 1000, from 1.000000001 until 1.000000002")
@@ -204,6 +245,11 @@ mod tests {
         assert!(processes.count <= MOST);
         assert_eq!(processes.count + usize::try_from(processes.forgotten).expect("few"), 50_003);
         assert_eq!(processes.name(1, 60), Some("sh"), "who lives is not forgotten");
-        assert!(processes.lines(Duration::ZERO).last().is_some_and(|line| line.ends_with("are left out")));
+        assert!(
+            processes
+                .lines(Duration::ZERO, Duration::MAX)
+                .last()
+                .is_some_and(|line| line.ends_with("are left out"))
+        );
     }
 }

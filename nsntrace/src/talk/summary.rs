@@ -12,9 +12,12 @@ use peers::Peers;
 pub use peers::{Endpoint, Name, Peer, Role, Source, Traffic};
 
 use super::{bounded::Bounded, names::Names};
-use crate::dissect::{
-    packet::{Fragment, Packet},
-    transport::{Transport, protocol},
+use crate::{
+    dissect::{
+        packet::{Fragment, Packet},
+        transport::{Transport, protocol},
+    },
+    ownership::Owner,
 };
 
 /// Fragments of so many packets find the row of the first one.
@@ -64,13 +67,12 @@ impl Summary {
         &self.link
     }
 
-    /// Counts a packet, of a process of this name where that is known. None where it was counted before, or belongs to no
-    /// row.
+    /// Counts a packet, for its owner where that is known. None where it was counted before, or belongs to no row.
     pub(super) fn see(
         &mut self,
         header: &RecordHeader,
-        process: Option<&str>,
         packet: Option<&Packet<'_>>,
+        owner: Option<Owner<'_>>,
         names: &Names,
     ) -> Option<Place> {
         let is_outbound = header.direction == direction::OUTBOUND;
@@ -88,16 +90,19 @@ impl Summary {
         let connection = match self.connections.get_mut(&key) {
             Some(connection) => connection,
             None => {
-                self.begin(key, packet, header, process, names);
+                self.begin(key, packet, is_outbound, owner, names);
                 self.connections.get_mut(&key)?
             }
         };
         let way = connection.way(source, target, is_outbound)?;
         // What the program's other end sends is that one's, if both are in the trace.
         let is_own = way == Way::Sent || !is_outbound;
-        if is_own && connection.passes_to(header.owner) {
-            connection.peer = self.peers.of(process, connection.endpoint);
-            self.peers.at(connection.peer).pid(header.owner);
+        let is_new = |owner: &Owner<'_>| {
+            connection.passes_to(owner.pid) || self.peers.is_anothers(connection.peer, owner.name)
+        };
+        if let Some(owner) = owner.filter(|_| is_own).filter(is_new) {
+            connection.peer = self.peers.of(Some(owner.name), connection.endpoint);
+            self.peers.at(connection.peer).pid(owner.pid);
         }
         let place = Place {
             peer: connection.peer,
@@ -153,17 +158,19 @@ impl Summary {
         &mut self,
         key: Key,
         packet: &Packet<'_>,
-        header: &RecordHeader,
-        process: Option<&str>,
+        is_outbound: bool,
+        owner: Option<Owner<'_>>,
         names: &Names,
     ) {
-        let mut connection = Connection::new(packet, header.direction == direction::OUTBOUND);
+        let mut connection = Connection::new(packet, is_outbound);
         let Endpoint { address, role, .. } = connection.endpoint;
-        connection.passes_to(header.owner);
-        connection.peer = self.peers.of(process, connection.endpoint);
+        connection.peer = self.peers.of(owner.map(|owner| owner.name), connection.endpoint);
         let peer = self.peers.at(connection.peer);
         peer.connections += 1;
-        peer.pid(header.owner);
+        if let Some(owner) = owner {
+            connection.passes_to(owner.pid);
+            peer.pid(owner.pid);
+        }
         if let Some(name) = names.of(address).filter(|_| role == Role::Client) {
             peer.name(name, Source::Dns);
         }

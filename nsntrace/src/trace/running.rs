@@ -15,7 +15,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{COUNT_EVERY, Counted, event_loop, loaded, pass_on, settings, talk, tell, until};
+use super::{COUNT_EVERY, Counted, done, event_loop, pass_on, settings, talk, tell, until};
 use crate::{
     capture::{Hook, KernelLog, Loaded, drain::Drain},
     cgroup::{self, Removal, Tree},
@@ -41,7 +41,7 @@ pub fn running(config: &Config, running: &Running) -> Result<()> {
     let signals = Signals::take_over()?;
     let settings = settings(config, Hook::Cgroup, present.filter.as_ref());
     let loading = Ongoing::start(move || Loaded::load(&settings)).context("start", "a thread")?;
-    let loaded = loaded(loading, &signals)?;
+    let loaded = done(loading, &signals)?;
     let summary = event_loop()?.block_on(record(config, present, files, signals, loaded))?;
     tell(config, summary);
     Ok(())

@@ -12,8 +12,8 @@ use crate::{Case, cases};
 pub const CASES: &[Case] = cases![fails, fails_at_the_end, is_missing];
 
 /// nsntrace with an `iptables` and an `iptables-restore` that fail when the shell's `condition` holds; `$n` is the number
-/// of the call.
-fn with_iptables(attempt: &Attempt, condition: &str) -> Result<Done> {
+/// of the call. Else they are those of that kind.
+fn with_iptables(attempt: &Attempt, kind: &str, condition: &str) -> Result<Done> {
     let job = attempt.lab.nsntrace(["curl", "-s", "-m", "5", "-o", "page", &attempt.web.url])?;
     let iptables = ["iptables", "iptables-restore"].map(|name| job.dir().join(name));
     let script = format!(
@@ -23,7 +23,7 @@ fn with_iptables(attempt: &Attempt, condition: &str) -> Result<Done> {
         echo "$name $*" >> calls
         n=$(wc -l < calls)
         if {condition}; then echo 'iptables: a failure on purpose' >&2; exit 4; fi
-        exec /usr/sbin/"$name" "$@"
+        exec /usr/sbin/"$(echo "$name" | sed s/iptables/{kind}/)" "$@"
         "#,
         job.dir().display()
     );
@@ -39,9 +39,10 @@ fn with_iptables(attempt: &Attempt, condition: &str) -> Result<Done> {
 
 fn fails(_: &Lab) -> Result<()> {
     let attempt = Attempt::new()?;
-    let calls = fs::read_to_string(with_iptables(&attempt, "false")?.exited(0)?.dir.join("calls"))?;
+    let calls =
+        fs::read_to_string(with_iptables(&attempt, "iptables", "false")?.exited(0)?.dir.join("calls"))?;
     for number in 1..=calls.lines().count() {
-        let done = with_iptables(&attempt, &format!("[ $n = {number} ]"))?;
+        let done = with_iptables(&attempt, "iptables", &format!("[ $n = {number} ]"))?;
         attempt
             .judge(&done)
             .with_context(|| format!("call {number} of iptables fails; the calls:\n{calls}"))?;
@@ -49,16 +50,19 @@ fn fails(_: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// Undoing carries on past errors, says what is left, and the next start takes it away.
+/// Undoing carries on past errors, says what is left, and the next start takes it away. Only iptables-legacy is needed at
+/// the end.
 fn fails_at_the_end(_: &Lab) -> Result<()> {
     let attempt = Attempt::new()?;
     let lab = &attempt.lab;
-    let done = with_iptables(&attempt, "[ -e page ]")?;
+    let legacy = || lab.host(["iptables-legacy-save"])?.output();
+    let done = with_iptables(&attempt, "iptables-legacy", "[ -e page ]")?;
     ensure!(done.stderr.lines().any(|line| line.starts_with("nsntrace: ")), "not a word:\n{}", done.stderr);
     let left = attempt.before.diff(&lab.snapshot()?);
-    let is_rule = |line: &&str| line.contains("iptables ") || line.contains("file /run/nsntrace/");
-    ensure!(left.lines().all(|line| is_rule(&line)), "more is left than the rules and their record:\n{left}");
-    lab.nsntrace(["true"])?.run()?.exited(0)?;
+    ensure!(left.lines().all(|line| line.contains("file /run/nsntrace/")), "more is left:\n{left}");
+    ensure!(legacy()?.contains("nsntrace:"), "no rule is left, and its record is");
+    with_iptables(&attempt, "iptables-legacy", "false")?.exited(0)?;
+    ensure!(!legacy()?.contains("nsntrace:"), "{}", legacy()?);
     lab.assert_clean(&attempt.before)
 }
 

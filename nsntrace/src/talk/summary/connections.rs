@@ -88,13 +88,9 @@ impl Connection {
         }
     }
 
-    /// Whether a packet says that the connection is now another process's.
+    /// Gives it to a process; whether it was another's before.
     pub(super) fn passes_to(&mut self, owner: u32) -> bool {
-        let is_new = owner != 0 && owner != self.owner;
-        if is_new {
-            self.owner = owner;
-        }
-        is_new
+        std::mem::replace(&mut self.owner, owner) != owner
     }
 
     /// Which way a packet went; none where it was seen before, on its way out.

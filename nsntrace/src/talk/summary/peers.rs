@@ -203,7 +203,7 @@ impl Peer {
 
     /// Adds a process's number.
     pub(super) fn pid(&mut self, pid: u32) {
-        if pid != 0 && self.pids.len() < MOST_PIDS && !self.pids.contains(&pid) {
+        if self.pids.len() < MOST_PIDS && !self.pids.contains(&pid) {
             self.pids.push(pid);
         }
     }
@@ -252,7 +252,8 @@ impl Peers {
         let Self { rows, places } = self;
         // It is whatever somebody chose.
         let plain = |sign: char| if matches!(sign, ' '..='~') { sign } else { '?' };
-        let process: Option<String> = process.map(|name| name.chars().map(plain).collect());
+        let known = process.filter(|name| !name.is_empty());
+        let process: Option<String> = known.map(|name| name.chars().map(plain).collect());
         let key = (process, endpoint);
         match places.get(&key) {
             Some(number) => *number,
@@ -286,6 +287,11 @@ impl Peers {
             self.rows.remove(number);
         }
         self.places.clear();
+    }
+
+    /// Whether a row is that of a process with another name than this.
+    pub(super) fn is_anothers(&self, number: usize, name: &str) -> bool {
+        number != 0 && self.rows[number].process.as_deref().unwrap_or_default() != name
     }
 
     /// The row of this number, which was given before.

@@ -35,11 +35,11 @@ impl Trace {
             wire_len: length,
             cap_len: length,
             direction,
-            owner: self.owner,
             linktype: linktype::EN10MB,
             ..RecordHeader::default()
         };
-        self.talk.as_mut().expect("there").see(&header, self.process, frame);
+        let owner = self.process.map(|name| Owner { pid: self.owner, name });
+        self.talk.as_mut().expect("there").see(&header, frame, owner);
     }
 
     fn sent(&mut self, frame: &[u8]) {
@@ -314,8 +314,9 @@ fn each_process_has_its_rows() {
     say(3, Flag::Syn, 9, Some("a\u{1b}b"));
     // What the kernel says for it is the connection's.
     say(3, Flag::Rst, 0, None);
-    // A child has it now.
+    // A child has it now, and becomes another program.
     say(2, Flag::Ack, 10, Some("cat"));
+    say(2, Flag::Ack, 10, Some("tac"));
     let summary = trace.end();
     let mut rows: Vec<_> = summary
         .peers()
@@ -324,7 +325,10 @@ fn each_process_has_its_rows() {
         .collect();
     rows.sort();
     let row = |name: &str, pids: &[u32], packets| (name.to_owned(), pids.to_vec(), packets);
-    assert_eq!(rows, [row("a?b", &[9], 2), row("cat", &[10], 1), row("curl", &[7, 8], 2)]);
+    assert_eq!(
+        rows,
+        [row("a?b", &[9], 2), row("cat", &[10], 1), row("curl", &[7, 8], 2), row("tac", &[10], 1)]
+    );
 }
 
 #[test]

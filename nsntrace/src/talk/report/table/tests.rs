@@ -25,7 +25,7 @@ fn summary() -> Summary {
             direction: direction::OUTBOUND,
             ..RecordHeader::default()
         };
-        talk.see(&header, None, &frame);
+        talk.see(&header, &frame, None);
     }
     talk.into_summary().expect("a summary")
 }

@@ -19,8 +19,8 @@ use crate::{
     error::{Context, Error, Result},
     filter::{self, Compiled},
     host::{
-        iptables::{self, Installed},
         nat::Family,
+        packet_filter,
         reserve::reserve,
         route::{self, Device},
     },
@@ -49,8 +49,6 @@ pub struct Host {
     pub account: Option<Account>,
     /// The cgroup that we are in.
     pub cgroup: PathBuf,
-    /// The iptables for IPv4.
-    pub iptables: Installed,
     /// What keeps the published ports for the program.
     pub ports: Vec<OwnedFd>,
     /// With `--tls-keys`, the file in which the program would have logged its keys anyway.
@@ -79,13 +77,13 @@ pub fn host(config: &Config) -> Result<Host> {
     tracee::find(&config.program)?;
     let cgroup = cgroup()?;
     settings()?;
-    let iptables = iptables::find(Family::V4)?;
+    packet_filter::find(Family::V4)?;
     let ports = reserve(&config.published)?;
     let key_log = if config.tls_keys { key_log::open(account.as_ref())? } else { None };
     // The last, for it may take long.
     let filter = filter(config, linktype::EN10MB)?;
     say_if_not_optimised(config, filter.as_ref());
-    Ok(Host { device, filter, account, cgroup, iptables, ports, key_log })
+    Ok(Host { device, filter, account, cgroup, ports, key_log })
 }
 
 /// The same for a trace of what already runs.

@@ -13,7 +13,7 @@ use crate::{
         Changes,
         change::Change,
         events::Events,
-        iptables, own_rules,
+        own_rules, packet_filter,
         route::{self, Survey},
     },
     words::{Voice, say},
@@ -67,7 +67,7 @@ impl<'a> Upkeep<'a> {
             switches.extend(forward::ipv6(self.changes, &self.joined.names.outer, ways.inlets6)?);
         }
         let guards: Vec<_> = switches.iter().filter_map(Switch::guard).collect();
-        let (v4, v6) = iptables::insert(&guards);
+        let (v4, v6) = packet_filter::insert(&guards);
         v4.and(v6)?;
         switches.iter().try_for_each(|switch| switch.turn_on(voice))
     }
@@ -83,11 +83,11 @@ impl<'a> Upkeep<'a> {
         let mut rules: Vec<_> = self.changes.made().iter().filter_map(Change::guard).collect();
         rules.extend(self.joined.rules.iter().cloned());
         // Those that are still there would be there twice.
-        iptables::remove(&rules, Some(&tag))?;
-        let (v4, v6) = iptables::insert(&rules);
+        packet_filter::remove(&rules, Some(&tag))?;
+        let (v4, v6) = packet_filter::insert(&rules);
         v4.and(v6)?;
         drop(lock);
-        pass_elsewhere(self.changes, self.host.iptables, &self.joined.rules, voice);
+        pass_elsewhere(self.changes, &self.joined.rules, voice);
         self.rules = own_rules::count(&tag)?;
         Ok(())
     }

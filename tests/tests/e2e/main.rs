@@ -21,6 +21,7 @@ mod limits;
 mod live;
 mod names;
 mod network;
+mod no_iptables;
 mod output;
 mod ownership;
 mod parallel;
@@ -81,6 +82,7 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("cgroup", cgroup::CASES),
     ("check", check::CASES),
     ("firewall", firewall::CASES),
+    ("no_iptables", no_iptables::CASES),
     ("upkeep", upkeep::CASES),
     ("flood", flood::CASES),
     ("tls_keys", tls_keys::CASES),

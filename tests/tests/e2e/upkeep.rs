@@ -38,7 +38,7 @@ fn survives(lab: &Lab, flush: &str) -> Result<()> {
     let web6 = lab.web6()?;
     let before = lab.snapshot()?;
     let guards = || -> Result<usize> {
-        let saved = lab.host(["sh", "-c", "iptables-save; ip6tables-save"])?.output()?;
+        let saved = lab.host(["sh", "-c", "iptables-save; ip6tables-save; nft list ruleset"])?.output()?;
         Ok(saved.matches("nsntrace:guard").count())
     };
     let mut run = waiting(lab, &web, &web6)?;
@@ -55,7 +55,7 @@ fn rules_are_flushed(lab: &Lab) -> Result<()> {
     survives(lab, "for tool in iptables ip6tables; do $tool -F; $tool -t nat -F; done")
 }
 
-fn whole_ruleset_is_flushed(lab: &Lab) -> Result<()> {
+pub fn whole_ruleset_is_flushed(lab: &Lab) -> Result<()> {
     survives(lab, "nft flush ruleset")
 }
 

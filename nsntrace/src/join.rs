@@ -94,7 +94,7 @@ pub fn join(
     changes.make(Change::Link { name: names.outer.clone() }, || {
         link::create(&names, netns.as_fd(), &subnet, ways.mtu, id)
     })?;
-    changes.make(Change::Cgroup { path: leaf.path().to_owned() }, || leaf.create())?;
+    changes.make(leaf.change(), || leaf.create())?;
     inside::configure(netns, &names.inner, &subnet)?;
     sysctls::carry_over(netns)?;
     forwarding::allow(&names.outer)?;

@@ -13,6 +13,7 @@ use nsntrace_ebpf::linktype;
 use super::{account, capabilities, cgroup, device, filter, find, kernel, key_log, root, settings};
 use crate::{
     capture::{Hook, Loaded},
+    cgroup::Own,
     config::{Config, Outfile, Running},
     error::{Context, Error, Result},
     filter::Compiled,
@@ -52,7 +53,7 @@ pub fn print(config: &Config) -> Result<u8> {
 
 /// For a program that is to be started.
 fn program(report: &mut Report, config: &Config) -> io::Result<()> {
-    any(report)?;
+    any(report, config)?;
     host(report)?;
     network(report, config)?;
     let filter = capture(report, config, Hook::Interface)?;
@@ -61,7 +62,7 @@ fn program(report: &mut Report, config: &Config) -> io::Result<()> {
 
 /// For what runs already: nothing in the host is changed for it.
 fn running(report: &mut Report, config: &Config, what: &Running) -> io::Result<()> {
-    any(report)?;
+    any(report, config)?;
     report.needs("traced cgroup", find(what).map(|(path, _)| path.display().to_string()))?;
     let filter = capture(report, config, Hook::Cgroup)?;
     of_filter(report, filter)
@@ -97,21 +98,33 @@ fn line(what: &str, found: Result<impl Display>, otherwise: &str) -> io::Result<
 }
 
 /// What is there whatever is to be traced.
-fn any(report: &mut Report) -> io::Result<()> {
+fn any(report: &mut Report, config: &Config) -> io::Result<()> {
     let version = KernelVersion::current().ok();
     let release = nix::sys::utsname::uname();
     let release = release.map(|names| names.release().to_string_lossy().into_owned()).unwrap_or_default();
     report.needs("kernel", kernel(version).map(|()| format!("Linux {release}")))?;
-    report.needs("root", root().and_then(|()| capabilities()).map(|()| "with the capabilities for a trace"))
+    report.needs(
+        "root",
+        root()
+            .and_then(|()| capabilities(config.user.is_some()))
+            .map(|()| "with the capabilities for a trace"),
+    )
 }
 
 /// What a namespace in this host needs.
 fn host(report: &mut Report) -> io::Result<()> {
-    report.needs("cgroup", cgroup().map(|own| format!("one can be made in {}", own.display())))?;
+    report.needs("cgroup", cgroup().map(|own| place(&own)))?;
     report.needs("settings", settings().map(|()| "/proc/sys can be written to"))?;
     report.needs("records", RunDir::count_dead().map(records))?;
     report.needs("iptables", packet_filter::describe(Family::V4))?;
     uses("ip6tables", packet_filter::describe(Family::V6))
+}
+
+fn place(own: &Own) -> String {
+    match own.hidden {
+        Some(_) => "no cgroup2 is mounted: one is made in a mount that only the trace has".to_owned(),
+        None => format!("one can be made in {}", own.path.display()),
+    }
 }
 
 fn records(dead: usize) -> String {

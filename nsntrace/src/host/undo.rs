@@ -115,7 +115,7 @@ fn undo_own(tag: &str, change: &Change) -> Result<()> {
     match change {
         Change::Link { name } => link::delete(name, tag),
         Change::Routing { link, table } => route::remove(link, *table),
-        Change::Cgroup { path } => cgroup_leaf::remove(path),
+        Change::Cgroup { path, is_hidden } => cgroup_leaf::remove(path, *is_hidden),
         // Rules go together.
         Change::Nat { .. } | Change::Foreign { .. } | Change::Origin { .. } => Ok(()),
         Change::Forwarding { .. } | Change::ForceForwarding { .. } | Change::Forwarding6(_) => Ok(()),

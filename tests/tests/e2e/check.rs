@@ -77,7 +77,7 @@ fn what_runs_already(lab: &Lab) -> Result<()> {
 }
 
 /// The check calls missing what stops a trace, in the same words.
-fn is_as_in_a_trace(lab: &Lab, starter: &[&str], arguments: &[&str], what: &str) -> Result<String> {
+pub fn is_as_in_a_trace(lab: &Lab, starter: &[&str], arguments: &[&str], what: &str) -> Result<String> {
     let told = check(lab, starter, arguments)?.exited(1)?.text();
     let (state, text) = line(&told, what)?;
     ensure!(state == "missing", "{told}");

@@ -8,6 +8,7 @@ use nsntrace_tests::{Lab, why_no_lab};
 
 mod cgroup;
 mod check;
+mod containers;
 mod dns;
 mod faults;
 mod filter;
@@ -83,6 +84,7 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("filter", filter::CASES),
     ("cgroup", cgroup::CASES),
     ("check", check::CASES),
+    ("containers", containers::CASES),
     ("firewall", firewall::CASES),
     ("no_iptables", no_iptables::CASES),
     ("upkeep", upkeep::CASES),

@@ -29,7 +29,7 @@ fn endless(lab: &Lab) -> Result<Running> {
     Ok(run)
 }
 
-fn normal_end(lab: &Lab) -> Result<()> {
+pub fn normal_end(lab: &Lab) -> Result<()> {
     let web = lab.web()?;
     let before = lab.snapshot()?;
     let run = endless(lab)?;

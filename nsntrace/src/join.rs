@@ -236,7 +236,7 @@ fn pass_elsewhere(changes: &mut Changes, rules: &[Rule], voice: Voice) {
             if drops { insert(changes) } else { Ok(()) }
         });
         if let Err(error) = passed {
-            voice.held_back(&chain.place, &error);
+            voice.held_back(&chain.place, &foreign::advice(&chain.place, error));
         }
     }
     look_at_legacy(rules, voice);

@@ -213,7 +213,9 @@ fn firewalls() -> io::Result<()> {
             found => found,
         };
         is_free = false;
-        let found = found.map(|_| told(&chain)).map_err(|error| held_back(&chain, &error));
+        let found = found
+            .map(|_| told(&chain))
+            .map_err(|error| held_back(&chain, &foreign::advice(&chain.place, error)));
         line(WHAT, found, "unsure")?;
     }
     is_free &= legacy(WHAT)?;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     base_chains::{self, BaseChain, Hook, Place},
+    link,
     nat::{Family, Rule},
     nft, own_table,
     packet_filter::{self, Carrier},
@@ -91,6 +92,18 @@ pub fn concerned<'a>(chain: &BaseChain, rules: &'a [Rule]) -> Vec<&'a Rule> {
     };
     let passes = |rule: &&Rule| rule.chain == name && sees(rule.family) && rule.spec.ends_with("-j ACCEPT");
     rules.iter().filter(passes).collect()
+}
+
+/// What else may help where rules cannot be put there: firewalld may keep others out of its chains, and its own tool lets
+/// packets pass.
+pub fn advice(place: &Place, error: Error) -> Error {
+    if place.table != "firewalld" {
+        return error;
+    }
+    Error::told(format!(
+        "{error}; 'firewall-cmd --zone=trusted --add-interface={}+' lets them pass too",
+        link::OUTER
+    ))
 }
 
 /// Inserts the rules on top of the chain, all or none, with the name of their run as comment.

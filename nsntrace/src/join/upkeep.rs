@@ -89,7 +89,6 @@ impl<'a> Upkeep<'a> {
             return Ok(());
         }
         let voice = Voice::new(self.config.words);
-        voice.restored();
         let lock = self.changes.lock()?;
         let mut rules: Vec<_> = self.changes.made().iter().filter_map(Change::guard).collect();
         rules.extend(self.joined.rules.iter().cloned());
@@ -100,6 +99,7 @@ impl<'a> Upkeep<'a> {
         drop(lock);
         pass_elsewhere(self.changes, &self.joined.rules, voice);
         self.rules = own_rules::count(&tag)?;
+        voice.restored();
         Ok(())
     }
 }

@@ -53,18 +53,18 @@ fn set_up(lab: &Lab, rules: &str) -> Result<()> {
 }
 
 /// The host, and the rules in it, before a trace.
-struct Before<'a> {
+pub struct Before<'a> {
     lab: &'a Lab,
     host: Snapshot,
-    rules: String,
+    pub rules: String,
 }
 
 impl<'a> Before<'a> {
-    fn new(lab: &'a Lab) -> Result<Self> {
+    pub fn new(lab: &'a Lab) -> Result<Self> {
         Ok(Self { lab, host: lab.snapshot()?, rules: ruleset(lab)? })
     }
 
-    fn assert_clean(&self) -> Result<()> {
+    pub fn assert_clean(&self) -> Result<()> {
         self.lab.assert_clean(&self.host)?;
         let now = ruleset(self.lab)?;
         ensure!(now == self.rules, "the rules were\n{}\nand are\n{now}", self.rules);
@@ -72,7 +72,7 @@ impl<'a> Before<'a> {
     }
 }
 
-fn downloads(lab: &Lab, web: &Web) -> Result<()> {
+pub fn downloads(lab: &Lab, web: &Web) -> Result<()> {
     let done = lab.nsntrace(["curl", "-s", "-m", "20", "-o", "page", &web.url])?.run()?.exited(0)?;
     ensure!(fs::read(done.dir.join("page"))? == web.body, "the download is not whole");
     ensure!(!done.stderr.contains("held back"), "{}", done.stderr);
@@ -219,7 +219,7 @@ pub fn programs(at: &Path, programs: &[(&str, &str)]) -> Result<String> {
     Ok(folder.display().to_string())
 }
 
-const IPTABLES: [(&str, &str); 4] = [
+pub const IPTABLES: [(&str, &str); 4] = [
     ("iptables", "iptables"),
     ("iptables-restore", "iptables-restore"),
     ("ip6tables", "ip6tables"),

@@ -13,6 +13,7 @@ mod dns;
 mod faults;
 mod filter;
 mod firewall;
+mod firewalld;
 mod flood;
 mod forwarding6;
 mod host_services;
@@ -86,6 +87,7 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("check", check::CASES),
     ("containers", containers::CASES),
     ("firewall", firewall::CASES),
+    ("firewalld", firewalld::CASES),
     ("no_iptables", no_iptables::CASES),
     ("upkeep", upkeep::CASES),
     ("flood", flood::CASES),

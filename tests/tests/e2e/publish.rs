@@ -74,7 +74,7 @@ pub fn reached_from_everywhere(lab: &Lab) -> Result<()> {
     lab.assert_clean(&before)
 }
 
-fn web_server(lab: &Lab) -> Result<()> {
+pub fn web_server(lab: &Lab) -> Result<()> {
     lab.ipv6()?;
     let before = lab.snapshot()?;
     let program = ["-p", "8080", "python3", "-u", "-m", "http.server", "--bind", "::", "8080"];

@@ -12,14 +12,14 @@ pub const CASES: &[Case] =
     cases![rules_are_flushed, whole_ruleset_is_flushed, firewall_is_loaded_anew, way_out_moves];
 
 /// A run that downloads from both servers when it is told to.
-fn waiting(lab: &Lab, web: &Web, web6: &Web) -> Result<Running> {
+pub fn waiting(lab: &Lab, web: &Web, web6: &Web) -> Result<Running> {
     let program = r#"echo ready; read line; curl -s -o page -m 20 "$1" && exec curl -s -o page6 -m 20 "$2""#;
     let mut run = lab.nsntrace(["sh", "-c", program, "sh", &web.url, &web6.url])?.told().spawn()?;
     run.says("ready")?;
     Ok(run)
 }
 
-fn goes_on(mut run: Running, web: &Web, web6: &Web) -> Result<String> {
+pub fn goes_on(mut run: Running, web: &Web, web6: &Web) -> Result<String> {
     run.stdin_pipe()?.write_all(b"\n")?;
     let done = run.wait()?.exited(0)?;
     ensure!(fs::read(done.dir.join("page"))? == web.body, "the download is not whole");

@@ -1,12 +1,16 @@
 //! From a packet to a record: what is noted of it, and the books.
 
-use core::arch::asm;
+use core::{arch::asm, ffi::c_void};
 
-use aya_ebpf::{EbpfContext, bindings::__sk_buff, helpers::bpf_get_smp_processor_id};
+use aya_ebpf::{
+    EbpfContext,
+    bindings::__sk_buff,
+    helpers::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns},
+};
 use aya_log_ebpf::warn;
 use nsntrace_ebpf::{RecordHeader, linktype};
 
-use crate::{PROCESSORS, SNAPLEN, ring, stage};
+use crate::{PROCESSORS, lane, ring};
 
 /// Where a program runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -16,6 +20,18 @@ pub enum Hook {
     /// At a cgroup's sockets, for packets without a link-layer header. Programs run in the middle of system calls here:
     /// another may come in between on the same CPU.
     Cgroup,
+}
+
+/// A packet on its way to user space.
+#[derive(Clone, Copy)]
+pub struct Packet {
+    /// What the kernel knows of it.
+    pub skb: *mut __sk_buff,
+    /// How many of its bytes are kept.
+    pub cap_len: u32,
+    owner: u32,
+    hook: Hook,
+    direction: u8,
 }
 
 /// Sends the packet to user space, or counts it as dropped.
@@ -35,30 +51,24 @@ pub fn capture(ctx: &impl EbpfContext, hook: Hook, direction: u8) {
         unsafe { count(&raw mut (*processor).counters.filtered, hook) };
         return;
     }
-    let header = describe(skb, hook, direction, owner);
+    // SAFETY: a valid context, and this CPU's element.
+    let (wire_len, snaplen) = unsafe { ((*skb).len, (*processor).snaplen) };
+    let packet = Packet { skb, cap_len: wire_len.min(snaplen), owner, hook, direction };
 
     // SAFETY: the element is this CPU's own: where programs do not interrupt each other, for plain stores and for the
-    // stage; elsewhere for what is done in one step.
+    // lane; elsewhere for what is done in one step.
     unsafe {
         let counters = &raw mut (*processor).counters;
         count(&raw mut (*counters).matched, hook);
-        let is_taken = if hook == Hook::Tc && stage::is_open(processor, &header) {
-            stage::put(processor, skb, &header, cpu)
-        } else {
-            ring::put(skb, &header)
-        };
-        if is_taken {
+        if hook == Hook::Tc && lane::put(processor, &packet, cpu) || ring::put(&packet) {
             count(&raw mut (*counters).captured, hook);
-            if header.cap_len < header.wire_len {
+            if packet.cap_len < wire_len {
                 count(&raw mut (*counters).cut, hook);
             }
             return;
         }
         if (*counters).dropped == 0 {
-            warn!(
-                ctx,
-                "ring buffer full: processor {} drops its first packet, {} bytes long", cpu, header.wire_len
-            );
+            warn!(ctx, "ring buffer full: processor {} drops its first packet, {} bytes long", cpu, wire_len);
         }
         count(&raw mut (*counters).dropped, hook);
     }
@@ -81,23 +91,34 @@ unsafe fn count(counter: *mut u64, hook: Hook) {
     }
 }
 
-/// All but the time.
-#[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "the kernel keeps 16 bits of a tag in 32")]
-fn describe(skb: *const __sk_buff, hook: Hook, direction: u8, owner: u32) -> RecordHeader {
-    // SAFETY: a valid context; the verifier turns these loads into loads of the kernel's own fields.
-    let skb = unsafe { &*skb };
-    let tagged = hook == Hook::Tc && skb.vlan_present != 0;
-    RecordHeader {
-        time: 0,
-        wire_len: skb.len,
-        cap_len: skb.len.min(SNAPLEN.load()),
-        owner,
-        ifindex: skb.ifindex,
-        vlan_tci: if tagged { skb.vlan_tci as u16 } else { 0 },
-        vlan_proto: if tagged { u16::from_be(skb.vlan_proto as u16) } else { 0 },
-        linktype: if hook == Hook::Tc { linktype::EN10MB } else { linktype::RAW },
-        direction,
-        reserved: 0,
+impl Packet {
+    /// Writes the header where the packet is to be. `time` is taken only when there is a place: who is held up before it
+    /// has one would be stamped long before those that user space has seen meanwhile.
+    ///
+    /// Field by field from where the kernel has it: a copy on the stack would be read sooner than it is there.
+    ///
+    /// # Safety
+    /// There is room for it, which the verifier checks.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the kernel keeps 16 bits of a tag in 32")]
+    pub unsafe fn write_header(&self, record: *mut c_void) {
+        // SAFETY: the helper has no precondition; a valid context, of which the verifier turns these loads into loads of
+        // the kernel's own fields.
+        let (time, skb) = unsafe { (bpf_ktime_get_boot_ns(), &*self.skb) };
+        let tagged = self.hook == Hook::Tc && skb.vlan_present != 0;
+        let header = RecordHeader {
+            time,
+            wire_len: skb.len,
+            cap_len: self.cap_len,
+            owner: self.owner,
+            ifindex: skb.ifindex,
+            vlan_tci: if tagged { skb.vlan_tci as u16 } else { 0 },
+            vlan_proto: if tagged { u16::from_be(skb.vlan_proto as u16) } else { 0 },
+            linktype: if self.hook == Hook::Tc { linktype::EN10MB } else { linktype::RAW },
+            direction: self.direction,
+            reserved: 0,
+        };
+        // SAFETY: the caller's.
+        unsafe { record.cast::<RecordHeader>().write(header) };
     }
 }

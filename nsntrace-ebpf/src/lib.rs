@@ -10,8 +10,8 @@ pub mod names {
     pub const RING: &str = "RING";
     /// The array with a [`Processor`](crate::Processor) for each possible CPU, which user space maps.
     pub const PROCESSORS: &str = "PROCESSORS";
-    /// The `u32` global with the snapshot length in bytes.
-    pub const SNAPLEN: &str = "SNAPLEN";
+    /// The array with the [`Chunk`](crate::Chunk)s of all lanes, which user space maps: first those of CPU 0.
+    pub const LANES: &str = "LANES";
     /// The TC program for packets that come in at the interface.
     pub const TC_INGRESS: &str = "tc_ingress";
     /// The TC program for packets that go out by the interface.
@@ -81,7 +81,7 @@ pub struct Counters {
     pub filtered: u64,
     /// Packets that are wanted.
     pub matched: u64,
-    /// Packets that user space gets, by the ring buffer or by the stage.
+    /// Packets that user space gets, by the ring buffer or by a lane.
     pub captured: u64,
     /// Packets lost because the ring buffer was full.
     pub dropped: u64,
@@ -89,50 +89,52 @@ pub struct Counters {
     pub cut: u64,
 }
 
-/// What a CPU has for itself: it alone writes here, but for `asleep`, and but for counters of a cgroup's packets, which
-/// are raised in one step.
-#[repr(C)]
+/// What a CPU has for itself, in one cache line: each that a packet has to bring along costs nanoseconds. User space, which
+/// writes the last of its words, comes by every few milliseconds only.
+#[repr(C, align(64))]
 pub struct Processor {
-    /// The CPU's books.
+    /// The CPU's books. It alone writes them; counters of a cgroup's packets are raised in one step.
     pub counters: Counters,
-    /// Not 0 while user space waits for the ring buffer to wake it: packets are not staged then.
-    pub asleep: u64,
-    /// Small packets on their way to the ring buffer.
-    pub stage: Stage,
+    /// Position in its lane behind the last record, which it alone writes.
+    pub head: u64,
+    /// Position up to which user space has taken the records.
+    pub tail: u64,
+    /// Bytes of its lane. 0 while user space waits for the ring buffer to wake it: no packet goes into a lane then.
+    pub room: u32,
+    /// Bytes to keep of a packet, which user space sets before the programs are attached.
+    pub snaplen: u32,
 }
 
-/// Small packets are gathered and go through the ring buffer together, since each passage has its price.
+const _: () = assert!(size_of::<Processor>() == 64);
+
+/// A piece of a lane.
 ///
-/// User space reads a stage where it lies too, so a packet waits for no other. The kernel side appends a record, then
-/// raises `used`; it puts the whole stage into the ring buffer, then sets `used` to 0, then raises `generation`. So
-/// whoever finds the same generation before and after a look has seen whole records, and knows which of them will come
-/// by the ring buffer as well. What stands in the ring buffer is the same structure up to `used`.
-#[repr(C)]
-pub struct Stage {
-    /// 0, where a record has its time: by that the two are told apart in the ring buffer.
-    pub zero: u64,
-    /// How often the stage went through the ring buffer.
-    pub generation: u64,
-    /// Bytes of `records` in use.
-    pub used: u64,
-    /// The CPU's number.
-    pub cpu: u64,
-    /// Records, each a [`RecordHeader`] with its packet, padded to [`ALIGN`].
-    pub records: [u8; STAGE_BYTES],
-}
+/// A lane is a ring of a CPU's own for small packets: nobody else writes there, so a packet needs no reservation, and
+/// user space, which comes by every few milliseconds, reads it where it lies. It has a power of two of chunks. When it is
+/// full, packets go into the ring buffer.
+///
+/// Records, each a [`RecordHeader`] with its packet, lie at multiples of [`ALIGN`], and none in two chunks. Positions
+/// are counted in bytes from the beginning of the trace; [`behind`] says where the next record is. The kernel side
+/// writes a record, then raises `head`.
+pub type Chunk = [u8; CHUNK];
 
-impl Stage {
-    /// Bytes before the records.
-    pub const HEADER: usize = size_of::<Self>() - STAGE_BYTES;
-}
+/// Bytes of a chunk.
+pub const CHUNK: usize = 64 << 10;
 
 /// Records lie at multiples of so many bytes.
 pub const ALIGN: usize = 8;
 
-/// Packets up to this length in bytes are staged. Longer ones cost more to copy twice than they save.
-pub const STAGED_PACKET: u32 = 256;
+/// Packets up to this length in bytes go into a lane.
+pub const LANE_PACKET: u32 = 256;
 
-/// Room for records in a stage, such that a [`Processor`] takes two pages of 4 KiB.
-pub const STAGE_BYTES: usize = 8192 - size_of::<Counters>() - 5 * size_of::<u64>();
+/// The longest record of a lane in bytes.
+pub const LANE_RECORD: usize = RecordHeader::SIZE + LANE_PACKET as usize;
 
-const _: () = assert!(size_of::<Processor>() == 8192);
+/// The position of the record behind one of `length` bytes at `position`: none begins so late in a chunk that it might
+/// not fit.
+#[inline(always)]
+pub const fn behind(position: u64, length: u64) -> u64 {
+    const CHUNK: u64 = self::CHUNK as u64;
+    let end = position + length.next_multiple_of(ALIGN as u64);
+    if end % CHUNK > CHUNK - LANE_RECORD as u64 { end.next_multiple_of(CHUNK) } else { end }
+}

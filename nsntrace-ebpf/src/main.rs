@@ -4,6 +4,7 @@
 #![feature(asm_experimental_arch)]
 
 mod capture;
+mod lane;
 #[cfg(feature = "owner")]
 #[expect(
     clippy::cast_possible_truncation,
@@ -11,16 +12,14 @@ mod capture;
 )]
 mod owner;
 mod ring;
-mod stage;
 
 use aya_ebpf::{
-    Global,
     bindings::{BPF_F_MMAPABLE, TC_ACT_UNSPEC},
     macros::{cgroup_skb, classifier, map},
     maps::{Array, RingBuf},
     programs::{SkBuffContext, TcContext},
 };
-use nsntrace_ebpf::{MAX_SNAPLEN, Processor, direction};
+use nsntrace_ebpf::{Chunk, Processor, direction};
 
 use capture::{Hook, capture};
 
@@ -32,9 +31,9 @@ static RING: RingBuf = RingBuf::with_byte_size(32 << 20, 0);
 #[map]
 static PROCESSORS: Array<Processor> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// User space sets it before the programs are loaded, so that the verifier drops what cannot happen.
-#[unsafe(no_mangle)]
-static SNAPLEN: Global<u32> = Global::new(MAX_SNAPLEN);
+/// User space sets the number of elements.
+#[map]
+static LANES: Array<Chunk> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 // An observer has no say in a packet's fate: UNSPEC goes on to the next program and to the stack.
 

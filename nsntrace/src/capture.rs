@@ -6,6 +6,7 @@ pub mod drain;
 mod filtered;
 mod hook;
 mod kernel_log;
+mod lanes;
 mod mapping;
 mod owners;
 mod processors;
@@ -20,7 +21,7 @@ use aya::{
     maps::{Map, MapData},
     util::nr_cpus,
 };
-use nsntrace_ebpf::{Counters, names};
+use nsntrace_ebpf::{CHUNK, Counters, names};
 
 pub use hook::Hook;
 pub use kernel_log::KernelLog;
@@ -34,6 +35,7 @@ use crate::{
     words::say,
 };
 use clock::boot_now;
+use lanes::Lanes;
 use owners::Knowledge;
 use processors::Processors;
 use programs::{Programs, has_links};
@@ -75,6 +77,7 @@ pub enum Direction {
 pub struct Loaded {
     programs: Programs,
     ring: Ring,
+    lanes: Lanes,
     processors: Arc<Processors>,
     log: Option<KernelLog>,
     watch: Option<Watch>,
@@ -84,6 +87,7 @@ pub struct Loaded {
 /// Where the packets of a capture come out.
 pub struct Packets {
     ring: Ring,
+    lanes: Lanes,
     processors: Arc<Processors>,
     /// What happens to their processes, where that is told.
     watch: Option<Watch>,
@@ -123,13 +127,15 @@ impl Loaded {
     fn load_with(settings: &Settings, owners: Option<(&Owners, Knowledge)>) -> Result<Self> {
         let level = if settings.messages { aya_log::Level::Trace as u8 } else { 0 };
         let cpus = nr_cpus().map_err(|(_, error)| error).context("count", "the processors")?;
+        let count = |of: usize| u32::try_from(of).context("count", "the processors");
+        let chunks = lanes::chunks(cpus);
         // It loads a filter too, which has no globals: that they are there in the object is not asked.
         let mut loader = EbpfLoader::new();
         loader
-            .override_global(names::SNAPLEN, &settings.snaplen, false)
             .override_global(aya_log::LEVEL, &level, false)
             .map_max_entries(names::RING, settings.ring_bytes)
-            .map_max_entries(names::PROCESSORS, u32::try_from(cpus).context("count", "the processors")?);
+            .map_max_entries(names::PROCESSORS, count(cpus)?)
+            .map_max_entries(names::LANES, count(cpus * chunks)?);
         let object = if owners.is_some() { OWNER_OBJECT } else { OBJECT };
         if let Some((_, knowledge)) = &owners {
             knowledge.tell(&mut loader);
@@ -142,12 +148,16 @@ impl Loaded {
         let ring = take(ebpf, names::RING)?.fd().as_fd().try_clone_to_owned();
         let ring = Ring::map(ring.context("hold", "the ring buffer")?, settings.ring_bytes as usize)?;
         let books = take(ebpf, names::PROCESSORS)?;
-        let processors = Arc::new(Processors::map(books.fd().as_fd(), cpus)?);
+        let processors =
+            Arc::new(Processors::map(books.fd().as_fd(), cpus, count(chunks * CHUNK)?, settings.snaplen)?);
+        let lanes = take(ebpf, names::LANES)?;
+        let lanes = Lanes::map(lanes.fd().as_fd(), Arc::clone(&processors))?;
         let log = settings.messages.then(|| KernelLog::new(ebpf)).transpose()?;
         if let Some(filter) = &settings.filter {
             programs.filter(&mut loader, filter, &books)?;
         }
-        Ok(Self { programs, ring, processors, log, watch, owners: owners.map(|(owners, _)| owners.clone()) })
+        let owners = owners.map(|(owners, _)| owners.clone());
+        Ok(Self { programs, ring, lanes, processors, log, watch, owners })
     }
 
     /// Attaches to interfaces in a namespace, to these directions of each. Packets go into the ring from here on. Their
@@ -190,9 +200,9 @@ impl Loaded {
         if self.owners.is_some() {
             owners::attach(self.programs.object(), cgroup)?;
         }
-        let Self { programs, ring, processors, log, watch, .. } = self;
+        let Self { programs, ring, lanes, processors, log, watch, .. } = self;
         let capture = Capture { netns, programs: Some(programs), processors: Arc::clone(&processors) };
-        Ok((capture, Packets { ring, processors, watch, since: boot_now() }, log))
+        Ok((capture, Packets { ring, lanes, processors, watch, since: boot_now() }, log))
     }
 }
 

@@ -10,18 +10,69 @@ pub use removal::Removal;
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    os::fd::{AsRawFd, OwnedFd},
+    path::{Component, Path, PathBuf},
+    sync::Arc,
 };
 
-use crate::error::{Context, Error, Result};
+use crate::{
+    error::{Context, Error, Result},
+    mount_fd,
+};
 
-/// The absolute path of the cgroup that this process is in.
+/// The cgroup that this process is in.
+#[derive(Clone, Debug)]
+pub struct Own {
+    /// The way to its folder, for this process.
+    pub path: PathBuf,
+    /// Where no cgroup2 is mounted, one that is mounted nowhere and for us alone.
+    pub hidden: Option<Hidden>,
+}
+
+/// A cgroup2 that is mounted nowhere: it is there as long as somebody holds it.
+#[derive(Clone, Debug)]
+pub struct Hidden {
+    mount: Arc<OwnedFd>,
+    /// What we are in, from its root.
+    pub own: PathBuf,
+}
+
+impl Hidden {
+    /// One more, for a process that may make one. `own` is kept.
+    ///
+    /// # Errors
+    /// Where the kernel has no cgroup2, or gives it to nobody here.
+    pub fn new(own: PathBuf) -> Result<Self> {
+        let mount = mount_fd::file_system(c"cgroup2").context("use", "a cgroup2, of which none is mounted");
+        Ok(Self { mount: Arc::new(mount?), own })
+    }
+
+    /// The way to a folder in it, for this process as long as it is held.
+    pub fn path(&self, folder: &Path) -> PathBuf {
+        Path::new("/proc/self/fd").join(self.mount.as_raw_fd().to_string()).join(folder)
+    }
+}
+
+/// The cgroup that this process is in.
 ///
 /// # Errors
-/// Where no cgroup2 is mounted, or none that shows this process.
-pub fn own() -> Result<PathBuf> {
+/// Where cgroup2 does not show this process, or there is none.
+pub fn own() -> Result<Own> {
     let groups = fs::read_to_string("/proc/self/cgroup").context("read", "/proc/self/cgroup")?;
-    locate(&mounts()?, &groups).ok_or_else(not_mounted)
+    let mounts = mounts()?;
+    if let Some(path) = locate(&mounts, &groups) {
+        return Ok(Own { path, hidden: None });
+    }
+    let own = own_in_a_new_mount(&groups).filter(|_| widest(&mounts).is_none()).ok_or_else(not_mounted)?;
+    let hidden = Hidden::new(own)?;
+    Ok(Own { path: hidden.path(&hidden.own), hidden: Some(hidden) })
+}
+
+/// What the kernel says that we are in, if it is below the root of what we would mount.
+fn own_in_a_new_mount(groups: &str) -> Option<PathBuf> {
+    let path = Path::new(groups.lines().find_map(|line| line.strip_prefix("0::/"))?);
+    let is_below = path.components().all(|part| matches!(part, Component::Normal(_)));
+    is_below.then(|| path.to_owned())
 }
 
 /// Where cgroup2 is mounted: of several mounts, which all show the same tree, that which shows most of it.
@@ -125,6 +176,14 @@ mod tests {
     fn no_cgroup2() {
         assert_eq!(locate("31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n", "0::/\n"), None);
         assert_eq!(locate(PURE, "4:memory:/\n"), None);
+    }
+
+    #[test]
+    fn own_cgroup_in_a_mount_of_our_own() {
+        assert_eq!(own_in_a_new_mount("3:cpu:/x\n0::/docker/1\n"), Some("docker/1".into()));
+        assert_eq!(own_in_a_new_mount("0::/\n"), Some(PathBuf::new()));
+        assert_eq!(own_in_a_new_mount("0::/../outside\n"), None);
+        assert_eq!(own_in_a_new_mount("3:cpu:/x\n"), None);
     }
 
     #[test]

@@ -14,13 +14,13 @@ use nix::unistd::{AccessFlags, eaccess, geteuid};
 use nsntrace_ebpf::linktype;
 
 use crate::{
-    cgroup::{self, Tree},
+    cgroup::{self, Own, Tree},
     config::{Config, Running},
     error::{Context, Error, Result},
     filter::{self, Compiled},
     host::{
-        iptables::{self, Installed},
         nat::Family,
+        packet_filter,
         reserve::reserve,
         route::{self, Device},
     },
@@ -36,7 +36,16 @@ const OLDEST_KERNEL: (u8, u8) = (5, 8);
 const SETTING: &str = "/proc/sys/net/ipv4/conf/default/forwarding";
 
 /// What root may lack in a container, by its number.
-const CAPABILITIES: [(&str, u32); 2] = [("CAP_NET_ADMIN", 12), ("CAP_SYS_ADMIN", 21)];
+const CAPABILITIES: [(&str, u32); 3] =
+    [("CAP_DAC_OVERRIDE", 1), ("CAP_NET_ADMIN", 12), ("CAP_SYS_ADMIN", 21)];
+
+/// And what else is needed with `-u`.
+const CAPABILITIES_OF_USERS: [(&str, u32); 2] = [("CAP_SETGID", 6), ("CAP_SETUID", 7)];
+
+/// Where the kernel tells in which user namespace we are, and what it calls the first, which has all rights: the number is
+/// `PROC_USER_INIT_INO` of linux/proc_ns.h.
+const USER_NAMESPACE: &str = "/proc/self/ns/user";
+const FIRST_USER_NAMESPACE: &str = "user:[4026531837]";
 
 /// What was found.
 #[derive(Debug)]
@@ -48,9 +57,7 @@ pub struct Host {
     /// The user of `-u`.
     pub account: Option<Account>,
     /// The cgroup that we are in.
-    pub cgroup: PathBuf,
-    /// The iptables for IPv4.
-    pub iptables: Installed,
+    pub cgroup: Own,
     /// What keeps the published ports for the program.
     pub ports: Vec<OwnedFd>,
     /// With `--tls-keys`, the file in which the program would have logged its keys anyway.
@@ -73,19 +80,19 @@ pub struct Present {
 /// # Errors
 /// What is missing, and how to mend it.
 pub fn host(config: &Config) -> Result<Host> {
-    any_trace()?;
+    any_trace(config)?;
     let account = account(config)?;
     let device = device(config)?;
     tracee::find(&config.program)?;
     let cgroup = cgroup()?;
     settings()?;
-    let iptables = iptables::find(Family::V4)?;
+    packet_filter::find(Family::V4)?;
     let ports = reserve(&config.published)?;
     let key_log = if config.tls_keys { key_log::open(account.as_ref())? } else { None };
     // The last, for it may take long.
     let filter = filter(config, linktype::EN10MB)?;
     say_if_not_optimised(config, filter.as_ref());
-    Ok(Host { device, filter, account, cgroup, iptables, ports, key_log })
+    Ok(Host { device, filter, account, cgroup, ports, key_log })
 }
 
 /// The same for a trace of what already runs.
@@ -93,7 +100,7 @@ pub fn host(config: &Config) -> Result<Host> {
 /// # Errors
 /// As [`host`].
 pub fn running(config: &Config, running: &Running) -> Result<Present> {
-    any_trace()?;
+    any_trace(config)?;
     let (cgroup, tree) = find(running)?;
     let filter = filter(config, linktype::RAW)?;
     say_if_not_optimised(config, filter.as_ref());
@@ -116,23 +123,31 @@ fn say_if_not_optimised(config: &Config, filter: Option<&Compiled>) {
     }
 }
 
-fn any_trace() -> Result<()> {
+fn any_trace(config: &Config) -> Result<()> {
     root()?;
-    capabilities()?;
+    capabilities(config.user.is_some())?;
     kernel(KernelVersion::current().ok())
 }
 
 fn root() -> Result<()> {
-    if geteuid().is_root() {
-        return Ok(());
+    if !geteuid().is_root() {
+        return Err(Error::told("a trace needs root: run it as 'sudo nsntrace …'"));
     }
-    Err(Error::told("a trace needs root: run it as 'sudo nsntrace …'"))
+    // Where it cannot be read, what is missing is told later.
+    if fs::read_link(USER_NAMESPACE).is_ok_and(|found| found.as_os_str() != FIRST_USER_NAMESPACE) {
+        return Err(Error::told(
+            "root of a user namespace, as in a rootless container, may not load BPF programs: run nsntrace outside of it",
+        ));
+    }
+    Ok(())
 }
 
-fn capabilities() -> Result<()> {
+/// With `-u` some more are needed.
+fn capabilities(with_user: bool) -> Result<()> {
     let status =
         fs::read_to_string("/proc/thread-self/status").context("read", "/proc/thread-self/status")?;
-    match lacking(&status)[..] {
+    let more = if with_user { &CAPABILITIES_OF_USERS[..] } else { &[] };
+    match lacking(&status, &[&CAPABILITIES, more].concat())[..] {
         [] => Ok(()),
         ref names => Err(Error::told(format!(
             "root is without {} here: give the container what it lacks, or run nsntrace outside of it",
@@ -142,10 +157,10 @@ fn capabilities() -> Result<()> {
 }
 
 /// Which of the capabilities are not in force. See proc_pid_status(5).
-fn lacking(status: &str) -> Vec<&'static str> {
+fn lacking(status: &str, needed: &[(&'static str, u32)]) -> Vec<&'static str> {
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let effective = effective.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-    CAPABILITIES.iter().filter(|(_, bit)| effective >> bit & 1 == 0).map(|(name, _)| *name).collect()
+    needed.iter().filter(|(_, bit)| effective >> bit & 1 == 0).map(|(name, _)| *name).collect()
 }
 
 /// A kernel that does not tell its version may well do.
@@ -173,9 +188,9 @@ fn device(config: &Config) -> Result<Option<Device>> {
 }
 
 /// The cgroup that we are in, in which there can be another.
-fn cgroup() -> Result<PathBuf> {
+fn cgroup() -> Result<Own> {
     let own = cgroup::own()?;
-    eaccess(&own, AccessFlags::W_OK).context("make a cgroup in", own.display())?;
+    eaccess(&own.path, AccessFlags::W_OK).context("make a cgroup in", own.path.display())?;
     Ok(own)
 }
 
@@ -211,8 +226,12 @@ mod tests {
 
     #[test]
     fn capabilities_that_root_lacks_are_told() {
-        assert_eq!(lacking("Name:\tx\nCapEff:\t000001ffffffffff\n"), Vec::<&str>::new());
-        assert_eq!(lacking("CapEff:\t00000000a80425fb\n"), ["CAP_NET_ADMIN", "CAP_SYS_ADMIN"]);
-        assert_eq!(lacking("CapPrm:\t000001ffffffffff\nCapEff:\t0000000000001000\n"), ["CAP_SYS_ADMIN"]);
+        let of = |status| lacking(status, &CAPABILITIES);
+        assert_eq!(of("Name:\tx\nCapEff:\t000001ffffffffff\n"), Vec::<&str>::new());
+        assert_eq!(of("CapEff:\t00000000a80425fb\n"), ["CAP_NET_ADMIN", "CAP_SYS_ADMIN"]);
+        assert_eq!(
+            of("CapPrm:\t000001ffffffffff\nCapEff:\t0000000000001000\n"),
+            ["CAP_DAC_OVERRIDE", "CAP_SYS_ADMIN"]
+        );
     }
 }

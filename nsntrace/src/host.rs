@@ -18,6 +18,8 @@ pub mod nat;
 mod netfilter;
 mod nft;
 pub mod own_rules;
+mod own_table;
+pub mod packet_filter;
 pub mod published;
 pub mod reserve;
 pub mod resolver;

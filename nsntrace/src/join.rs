@@ -17,13 +17,11 @@ use crate::{
         Changes,
         cgroup_leaf::Leaf,
         change::Change,
-        foreign, forwarding,
-        iptables::{self, Installed},
-        legacy,
+        foreign, forwarding, legacy,
         link::{self, Names},
         localnet,
         nat::{self, Family, Rule},
-        published,
+        packet_filter, published,
         resolver::{self, relay::Relay, resolv_conf::ResolvConf},
         route::{self, DEFAULT_MTU, Device, Survey},
         run_id::RunId,
@@ -96,7 +94,7 @@ pub fn join(
     changes.make(Change::Link { name: names.outer.clone() }, || {
         link::create(&names, netns.as_fd(), &subnet, ways.mtu, id)
     })?;
-    changes.make(Change::Cgroup { path: leaf.path().to_owned() }, || leaf.create())?;
+    changes.make(leaf.change(), || leaf.create())?;
     inside::configure(netns, &names.inner, &subnet)?;
     sysctls::carry_over(netns)?;
     forwarding::allow(&names.outer)?;
@@ -119,14 +117,14 @@ pub fn join(
     let mut rules: Vec<_> = rules.by_ref().chain(relayed).collect();
     let passed6 = let_pass(&mut changes, &mut rules, &switches, &switches6.unwrap_or_default(), voice)?;
     drop(lock);
-    pass_elsewhere(&mut changes, host.iptables, &rules, voice);
+    pass_elsewhere(&mut changes, &rules, voice);
     let ipv6 = match passed6 {
         Ok(()) => ipv6,
         Err(error) => {
             ipv6::do_without(netns, &names, &error, voice);
             if !lookups.is_changed() {
                 let (again, more) = look_up(config, &resolv_conf, netns, &names, &subnet, false, id)?;
-                changes.make(Change::Nat { rules: more.clone() }, || iptables::insert(&more).0)?;
+                changes.make(Change::Nat { rules: more.clone() }, || packet_filter::insert(&more).0)?;
                 lookups = again;
                 rules.extend(more);
             }
@@ -179,6 +177,17 @@ impl<'a> Ways<'a> {
     }
 }
 
+impl Ways<'_> {
+    /// The devices at which IPv6 for the program comes in.
+    fn inlets6(&self) -> Result<&[Device]> {
+        Ok(match self.only_by {
+            Some((device, _)) if route::has_ipv6(&device.name)? => std::slice::from_ref(device),
+            Some(_) => &[],
+            None => self.inlets6,
+        })
+    }
+}
+
 /// Addresses that nothing on this host knows.
 fn free_subnet(survey: &Survey) -> Result<Subnet> {
     subnet::free(&survey.taken, |below| fastrand::u32(..below)).ok_or_else(|| {
@@ -197,7 +206,7 @@ fn let_pass(
 ) -> Result<Result<()>> {
     let guards = switches.iter().chain(switches6).filter_map(Switch::guard);
     let all: Vec<_> = guards.chain(rules.iter().cloned()).collect();
-    let (v4, v6) = changes.make(Change::Nat { rules: rules.clone() }, || Ok(iptables::insert(&all)))?;
+    let (v4, v6) = changes.make(Change::Nat { rules: rules.clone() }, || Ok(packet_filter::insert(&all)))?;
     v4?;
     if v6.is_err() {
         rules.retain(|rule| rule.family() == Family::V4);
@@ -207,8 +216,8 @@ fn let_pass(
 }
 
 /// Lets the same packets pass in chains of other firewalls. Where that cannot be done, says which chain it is.
-fn pass_elsewhere(changes: &mut Changes, iptables: Installed, rules: &[Rule], voice: Voice) {
-    let chains = match foreign::chains(iptables) {
+fn pass_elsewhere(changes: &mut Changes, rules: &[Rule], voice: Voice) {
+    let chains = match foreign::chains() {
         Ok(chains) => chains,
         Err(error) => return voice.detail(format_args!("{error}")),
     };
@@ -227,18 +236,16 @@ fn pass_elsewhere(changes: &mut Changes, iptables: Installed, rules: &[Rule], vo
             if drops { insert(changes) } else { Ok(()) }
         });
         if let Err(error) = passed {
-            voice.held_back(&chain.place, &error);
+            voice.held_back(&chain.place, &foreign::advice(&chain.place, error));
         }
     }
-    if iptables == Installed::Nftables {
-        look_at_legacy(rules, voice);
-    }
+    look_at_legacy(rules, voice);
 }
 
 /// Says where the chains of the other iptables, in which we have no rules, may hold packets back.
 fn look_at_legacy(rules: &[Rule], voice: Voice) {
     for family in [Family::V4, Family::V6] {
-        let error = match legacy::drops(family) {
+        let error = match legacy::drops_beside(family) {
             Ok(false) => continue,
             Ok(true) => legacy::advice(family),
             Err(error) => error,
@@ -303,7 +310,7 @@ fn look_up(
         netns.run(|| {
             sysctl::set(&format!("ipv4/conf/{}/route_localnet", names.inner), "1")
                 .context("set", "route_localnet")?;
-            iptables::insert(&nat::in_place_of_loopback(servers[0], id)).0
+            packet_filter::insert(&nat::in_place_of_loopback(servers[0], id)).0
         })?;
     }
     let resolv_conf = Some(resolv_conf.with_servers(servers));

@@ -16,6 +16,7 @@ pub mod ipv6;
 pub mod join;
 pub mod life;
 pub mod limits;
+mod mount_fd;
 pub mod namespace;
 mod netlink;
 pub mod output;

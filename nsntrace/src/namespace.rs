@@ -3,7 +3,6 @@
 pub mod covers;
 pub mod inside;
 pub mod keeper;
-mod mount_fd;
 pub mod mounts;
 pub mod netns;
 pub mod quiet;

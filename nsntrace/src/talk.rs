@@ -19,14 +19,16 @@ use streams::{Streams, Way};
 pub use summary::Summary;
 use summary::{Place, Source};
 
-use crate::dissect::{
-    dns::Message,
-    http,
-    packet::Packet,
-    tls::ClientHello,
-    transport::{Tcp, Transport},
+use crate::{
+    dissect::{
+        dns::Message,
+        http,
+        packet::Packet,
+        tls::ClientHello,
+        transport::{Tcp, Transport},
+    },
+    ownership::Owner,
 };
-use crate::ownership::Owner;
 
 /// The port of name servers.
 const DOMAIN: u16 = 53;
@@ -49,7 +51,7 @@ impl Talk {
         Self { summary: with_summary.then(Summary::default), ..Self::default() }
     }
 
-    /// Looks at a packet.
+    /// Looks at a packet, and at its owner where that is known.
     pub fn see(&mut self, header: &RecordHeader, bytes: &[u8], owner: Option<Owner<'_>>) {
         let packet = Packet::read(header.linktype, bytes, header.wire_len);
         let place = match &mut self.summary {

@@ -39,6 +39,11 @@ impl Summary {
         self.only(|peer| peer["protocol"] == protocol && peer["address"] == address)
     }
 
+    /// The only one of a process.
+    pub fn peer_of(&self, process: &str) -> Result<Peer<'_>> {
+        self.only(|peer| peer["process"] == process)
+    }
+
     /// Those for whom there was no room.
     pub fn others(&self) -> Peer<'_> {
         Peer(&self.value["others"])
@@ -69,6 +74,12 @@ impl<'a> Peer<'a> {
         self.0[name].as_str().with_context(|| format!("no text {name} in {}", self.0))
     }
 
+    /// A list of numbers.
+    pub fn numbers(self, name: &str) -> Result<Vec<u64>> {
+        let list = self.0[name].as_array().with_context(|| format!("no list {name} in {}", self.0))?;
+        list.iter().map(|number| number.as_u64().context("no number")).collect()
+    }
+
     /// A list of texts.
     pub fn texts(self, name: &str) -> Result<Vec<&'a str>> {
         let list = self.0[name].as_array().with_context(|| format!("no list {name} in {}", self.0))?;
@@ -79,12 +90,6 @@ impl<'a> Peer<'a> {
     pub fn names(self) -> Result<Vec<(&'a str, &'a str)>> {
         let list = self.0["names"].as_array().with_context(|| format!("no names in {}", self.0))?;
         list.iter().map(Peer).map(|name| Ok((name.text("source")?, name.text("name")?))).collect()
-    }
-
-    /// Its processes: their numbers and names.
-    pub fn processes(self) -> Result<Vec<(u64, &'a str)>> {
-        let list = self.0["processes"].as_array().with_context(|| format!("no processes in {}", self.0))?;
-        list.iter().map(Peer).map(|process| Ok((process.number("pid")?, process.text("name")?))).collect()
     }
 
     /// Connections that failed.

@@ -39,6 +39,9 @@ const TO_TEST: [(&str, &str); 23] = [
 /// The linker for the BPF target. It borrows the LLVM of the toolchain, so the two belong together.
 const BPF_LINKER: &str = "0.10.0";
 
+/// What firewalld needs, and starts nothing.
+const FOR_FIREWALLD: [&str; 4] = ["dbus-daemon", "python3-firewall", "python3-nftables", "gir1.2-glib-2.0"];
+
 /// A reader of pcapng in Python, for one test.
 const PYTHON_PCAPNG: &str = "python-pcapng==2.1.1";
 
@@ -57,6 +60,7 @@ pub fn to_run() -> Result<()> {
 pub fn for_tests() -> Result<()> {
     packages(&[&TO_RUN[..], &TO_TEST[..]].concat())?;
     python_pcapng();
+    firewalld();
     components()?;
     bpf_linker().map(|_| ())
 }
@@ -75,6 +79,29 @@ fn python_pcapng() {
     }
 }
 
+/// Into the target folder, and what it needs into the system: the package itself would start it on this host. Where it
+/// cannot be had, its tests say so.
+fn firewalld() {
+    let folder = root().join("target/tools/firewalld");
+    if folder.join("usr/sbin/firewalld").exists() || find("apt-get").is_none() {
+        return;
+    }
+    let fetch = || -> Result<()> {
+        install(&FOR_FIREWALLD)?;
+        let archives = root().join("target/tools/archives");
+        fs::create_dir_all(&archives)?;
+        run(Command::new("apt-get").args(["-qq", "download", "firewalld"]).current_dir(&archives))?;
+        for file in fs::read_dir(&archives)? {
+            run(Command::new("dpkg").arg("-x").arg(file?.path()).arg(&folder))?;
+        }
+        Ok(fs::remove_dir_all(archives)?)
+    };
+    match fetch() {
+        Ok(()) => println!("setup: unpacked firewalld"),
+        Err(error) => println!("setup: no firewalld, its tests are skipped: {error:#}"),
+    }
+}
+
 fn packages(wanted: &[(&str, &str)]) -> Result<()> {
     let mut missing: Vec<_> =
         wanted.iter().filter(|(program, _)| find(program).is_none()).map(|(_, package)| *package).collect();
@@ -85,7 +112,11 @@ fn packages(wanted: &[(&str, &str)]) -> Result<()> {
     if find("apt-get").is_none() {
         bail!("install what is missing with your package manager; Debian's names are: {}", missing.join(" "));
     }
-    println!("setup: installing {}", missing.join(" "));
+    install(&missing)
+}
+
+fn install(packages: &[&str]) -> Result<()> {
+    println!("setup: installing {}", packages.join(" "));
     run(as_root("apt-get").args(["-qq", "update"]))?;
     let mut install = as_root("env");
     install.args([
@@ -96,7 +127,7 @@ fn packages(wanted: &[(&str, &str)]) -> Result<()> {
         "--yes",
         "--no-install-recommends",
     ]);
-    run(install.args(&missing))
+    run(install.args(packages))
 }
 
 /// The source of core, which is built for the BPF target; the rest comes with rust-toolchain.toml.

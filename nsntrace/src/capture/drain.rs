@@ -37,8 +37,8 @@ const PAUSE_MS: u16 = 4;
 /// nanoseconds, every stamp is taken to be seen.
 const SETTLE: u64 = 1_000_000;
 
-/// After so many milliseconds the thread looks at the stages once more, since it said that it is asleep. A packet that
-/// was just being staged then is seen the first time, unless its processor was taken from the machine; then the second.
+/// After so many milliseconds the thread looks at the lanes once more, since it said that it is asleep. A packet that
+/// was on its way into one then is seen the first time, unless its processor was taken from the machine; then the second.
 const LAST_LOOKS: [Option<u16>; 3] = [Some(4), Some(1000), None];
 
 /// How a drain ended.
@@ -82,7 +82,7 @@ impl Drain {
         let written = Arc::new(AtomicU64::new(0));
         let (sender, outcome) = oneshot::channel();
         let worker = Worker {
-            batch: Batch::new(packets.processors.count()),
+            batch: Batch::default(),
             packets,
             writer,
             clock: Clock::new(),
@@ -119,6 +119,14 @@ impl Drain {
     }
 }
 
+/// Lets the traced program run on where this thread is woken on its processor: what waits is not lost, and does not hurry.
+/// The thread keeps its share of the time.
+fn give_way() {
+    let param = libc::sched_param { sched_priority: 0 };
+    // SAFETY: a policy for this thread alone. Where it is not had, the thread is as others are.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const param) };
+}
+
 fn panicked() -> Error {
     Error::told("the writing thread failed")
 }
@@ -146,6 +154,7 @@ impl Worker {
     }
 
     fn work(&mut self) -> Result<()> {
+        give_way();
         let time = self.clock.at(self.packets.since);
         self.writer.begin(Moment { time, ..Moment::default() })?;
         let mut caught_up = true;
@@ -169,7 +178,7 @@ impl Worker {
 
     /// Sleeps until there is a packet, or the next file has its turn; true if the thread was told to end.
     fn sleep(&self) -> Result<bool> {
-        let Packets { ring, processors, .. } = &self.packets;
+        let Packets { ring, lanes, processors, .. } = &self.packets;
         processors.set_asleep(true);
         let mut stopped = false;
         for timeout in LAST_LOOKS {
@@ -178,7 +187,7 @@ impl Worker {
                 fds.into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
             stopped = wait(&mut fds, self.at_most(timeout))?;
             let has_news = fds.get(2).is_some_and(|fd| fd.any() == Some(true));
-            if stopped || has_news || !ring.is_empty() || processors.have_news(self.batch.taken()) {
+            if stopped || has_news || !ring.is_empty() || !lanes.are_empty() {
                 break;
             }
         }
@@ -211,8 +220,8 @@ impl Worker {
 
     /// Writes what was stamped up to `settled`; true if nothing was left waiting.
     fn drain(&mut self, settled: u64) -> Result<bool> {
-        let Self { packets: Packets { ring, processors, .. }, batch, writer, clock, left, .. } = self;
-        let rest = batch.fill(ring, processors, settled);
+        let Self { packets: Packets { ring, lanes, processors, .. }, batch, writer, clock, left, .. } = self;
+        let caught_up = batch.fill(ring, lanes, settled);
         // After the packets were found: what comes before them has been told by now.
         writer.take_processes(|boot| clock.past(boot));
         writer.take_keys();
@@ -226,17 +235,17 @@ impl Worker {
             writer.packet(time, header, packet)?;
             Ok(true)
         };
-        let handed_out = batch.hand_out(ring, |header, packet| match write(header, packet) {
+        let handed_out = batch.hand_out(ring, lanes, |header, packet| match write(header, packet) {
             Ok(true) => ControlFlow::Continue(()),
             ended => ControlFlow::Break(ended),
         });
         if let ControlFlow::Break(ended) = handed_out {
             ended?;
         }
-        ring.release(rest.release);
+        batch.release(ring, lanes);
         writer.flush()?;
         self.written.store(self.writer.packets(), Ordering::Relaxed);
-        Ok(rest.caught_up)
+        Ok(caught_up)
     }
 }
 

@@ -13,16 +13,17 @@ use nsntrace_ebpf::linktype;
 use super::{account, capabilities, cgroup, device, filter, find, kernel, key_log, root, settings};
 use crate::{
     capture::{Hook, Loaded},
+    cgroup::Own,
     config::{Config, Outfile, Running},
     error::{Context, Error, Result},
     filter::Compiled,
     host::{
         base_chains::BaseChain,
         foreign, forwarding, forwarding6,
-        iptables::{self, Installed},
         journal::{RUN_DIR, RunDir},
         legacy,
         nat::Family,
+        packet_filter,
         reserve::reserve,
         resolver,
         route::{self, DEFAULT_MTU, Device, Survey},
@@ -52,16 +53,16 @@ pub fn print(config: &Config) -> Result<u8> {
 
 /// For a program that is to be started.
 fn program(report: &mut Report, config: &Config) -> io::Result<()> {
-    any(report)?;
-    let iptables = host(report)?;
-    network(report, config, iptables)?;
+    any(report, config)?;
+    host(report)?;
+    network(report, config)?;
     let filter = capture(report, config, Hook::Interface)?;
     command_line(report, config, filter)
 }
 
 /// For what runs already: nothing in the host is changed for it.
 fn running(report: &mut Report, config: &Config, what: &Running) -> io::Result<()> {
-    any(report)?;
+    any(report, config)?;
     report.needs("traced cgroup", find(what).map(|(path, _)| path.display().to_string()))?;
     let filter = capture(report, config, Hook::Cgroup)?;
     of_filter(report, filter)
@@ -97,22 +98,33 @@ fn line(what: &str, found: Result<impl Display>, otherwise: &str) -> io::Result<
 }
 
 /// What is there whatever is to be traced.
-fn any(report: &mut Report) -> io::Result<()> {
+fn any(report: &mut Report, config: &Config) -> io::Result<()> {
     let version = KernelVersion::current().ok();
     let release = nix::sys::utsname::uname();
     let release = release.map(|names| names.release().to_string_lossy().into_owned()).unwrap_or_default();
     report.needs("kernel", kernel(version).map(|()| format!("Linux {release}")))?;
-    report.needs("root", root().and_then(|()| capabilities()).map(|()| "with the capabilities for a trace"))
+    report.needs(
+        "root",
+        root()
+            .and_then(|()| capabilities(config.user.is_some()))
+            .map(|()| "with the capabilities for a trace"),
+    )
 }
 
-/// What a namespace in this host needs. Returns the iptables for IPv4.
-fn host(report: &mut Report) -> io::Result<Option<Installed>> {
-    report.needs("cgroup", cgroup().map(|own| format!("one can be made in {}", own.display())))?;
+/// What a namespace in this host needs.
+fn host(report: &mut Report) -> io::Result<()> {
+    report.needs("cgroup", cgroup().map(|own| place(&own)))?;
     report.needs("settings", settings().map(|()| "/proc/sys can be written to"))?;
     report.needs("records", RunDir::count_dead().map(records))?;
-    report.needs("iptables", iptables::version(Family::V4))?;
-    uses("ip6tables", iptables::version(Family::V6))?;
-    Ok(iptables::find(Family::V4).ok())
+    report.needs("iptables", packet_filter::describe(Family::V4))?;
+    uses("ip6tables", packet_filter::describe(Family::V6))
+}
+
+fn place(own: &Own) -> String {
+    match own.hidden {
+        Some(_) => "no cgroup2 is mounted: one is made in a mount that only the trace has".to_owned(),
+        None => format!("one can be made in {}", own.path.display()),
+    }
 }
 
 fn records(dead: usize) -> String {
@@ -124,7 +136,7 @@ fn records(dead: usize) -> String {
 }
 
 /// The ways of the packets.
-fn network(report: &mut Report, config: &Config, iptables: Option<Installed>) -> io::Result<()> {
+fn network(report: &mut Report, config: &Config) -> io::Result<()> {
     let survey = match route::survey() {
         Ok(survey) => survey,
         Err(error) => {
@@ -137,13 +149,10 @@ fn network(report: &mut Report, config: &Config, iptables: Option<Installed>) ->
     uses("uplinks IPv6", names(uplinks6, "IPv6"))?;
     uses("forwarding IPv4", forwarding4(uplinks4))?;
     let forwarding6 = forwarding6(uplinks6);
-    let has_ipv6 = forwarding6.is_ok() && iptables::find(Family::V6).is_ok();
+    let has_ipv6 = forwarding6.is_ok() && packet_filter::find(Family::V6).is_ok();
     uses("forwarding IPv6", forwarding6)?;
     uses("name servers", Ok(name_servers(config, has_ipv6)))?;
-    if let Some(iptables) = iptables {
-        firewalls(iptables)?;
-    }
-    Ok(())
+    firewalls()
 }
 
 fn names(devices: &[Device], family: &str) -> Result<String> {
@@ -191,9 +200,9 @@ fn name_servers(config: &Config, has_ipv6: bool) -> String {
 }
 
 /// Chains of others that drop packets.
-fn firewalls(iptables: Installed) -> io::Result<()> {
+fn firewalls() -> io::Result<()> {
     const WHAT: &str = "other firewalls";
-    let chains = match foreign::chains(iptables) {
+    let chains = match foreign::chains() {
         Ok(chains) => chains,
         Err(error) => return line(WHAT, Err::<&str, _>(error), "unsure"),
     };
@@ -204,12 +213,12 @@ fn firewalls(iptables: Installed) -> io::Result<()> {
             found => found,
         };
         is_free = false;
-        let found = found.map(|_| told(&chain)).map_err(|error| held_back(&chain, &error));
+        let found = found
+            .map(|_| told(&chain))
+            .map_err(|error| held_back(&chain, &foreign::advice(&chain.place, error)));
         line(WHAT, found, "unsure")?;
     }
-    if iptables == Installed::Nftables {
-        is_free &= legacy(WHAT)?;
-    }
+    is_free &= legacy(WHAT)?;
     if is_free { uses(WHAT, Ok("no chain that drops packets")) } else { Ok(()) }
 }
 
@@ -217,7 +226,7 @@ fn firewalls(iptables: Installed) -> io::Result<()> {
 fn legacy(what: &str) -> io::Result<bool> {
     let mut is_free = true;
     for family in [Family::V4, Family::V6] {
-        let found = match legacy::drops(family) {
+        let found = match legacy::drops_beside(family) {
             Ok(false) => continue,
             Ok(true) => legacy::advice(family),
             Err(error) => error,

@@ -14,9 +14,9 @@ use nix::{
     unistd::Pid,
 };
 
-use super::run_id::RunId;
+use super::{change::Change, run_id::RunId};
 use crate::{
-    cgroup::below,
+    cgroup::{Hidden, Own, below},
     error::{Context, Error, Result},
 };
 
@@ -30,12 +30,22 @@ const LAST_BREATH: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub struct Leaf {
     path: PathBuf,
+    hidden: Option<Hidden>,
 }
 
 impl Leaf {
-    /// The leaf of a run below the cgroup `parent`; it is not made yet.
-    pub fn of(id: RunId, parent: &Path) -> Self {
-        Self { path: parent.join(format!("{PREFIX}{id}")) }
+    /// The leaf of a run below our own cgroup; it is not made yet.
+    pub fn of(id: RunId, own: &Own) -> Self {
+        Self { path: own.path.join(format!("{PREFIX}{id}")), hidden: own.hidden.clone() }
+    }
+
+    /// What it is to be removed by, whoever does it.
+    pub fn change(&self) -> Change {
+        let Some(hidden) = &self.hidden else {
+            return Change::Cgroup { path: self.path.clone(), is_hidden: false };
+        };
+        let name = self.path.file_name().unwrap_or_default();
+        Change::Cgroup { path: Path::new("/").join(&hidden.own).join(name), is_hidden: true }
     }
 
     /// Where it is.
@@ -166,15 +176,21 @@ impl AsRawFd for Events {
     }
 }
 
-/// Ends whoever is left in the cgroup, and removes it.
+/// Ends whoever is left in the cgroup, and removes it. A hidden one counts from the root of a cgroup2 that is mounted for
+/// this alone.
 ///
 /// # Errors
 /// Where a process does not end, or the kernel refuses to remove it.
-pub fn remove(path: &Path) -> Result<()> {
+pub fn remove(path: &Path, is_hidden: bool) -> Result<()> {
+    let hidden = is_hidden.then(|| Hidden::new(PathBuf::new())).transpose()?;
+    let path = &match &hidden {
+        Some(hidden) => hidden.path(path.strip_prefix("/").unwrap_or(path)),
+        None => path.to_owned(),
+    };
     if !path.exists() {
         return Ok(());
     }
-    let leaf = Leaf { path: path.to_owned() };
+    let leaf = Leaf { path: path.clone(), hidden };
     if leaf.events()?.is_populated()? {
         leaf.kill();
         leaf.wait_until_empty()?;

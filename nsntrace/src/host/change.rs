@@ -66,6 +66,9 @@ pub enum Change {
     Cgroup {
         /// Its absolute path.
         path: PathBuf,
+        /// Whether that is from the root of a cgroup2 that is mounted nowhere.
+        #[serde(default)]
+        is_hidden: bool,
     },
 }
 
@@ -121,7 +124,7 @@ impl Change {
             Self::Forwarding6(host) => host.devices().all(|device| is_device(device)),
             Self::Nat { rules } => rules.iter().all(Rule::is_ours),
             Self::Routing { link, table } => link.starts_with(link::OUTER) && *table >= route::FIRST_TABLE,
-            Self::Cgroup { path } => {
+            Self::Cgroup { path, .. } => {
                 let name = path.file_name().and_then(|name| name.to_str());
                 path.is_absolute() && name.is_some_and(|name| name.starts_with(cgroup_leaf::PREFIX))
             }

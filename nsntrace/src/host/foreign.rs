@@ -7,27 +7,36 @@ use serde_json::{Value, json};
 
 use super::{
     base_chains::{self, BaseChain, Hook, Place},
-    iptables::Installed,
+    link,
     nat::{Family, Rule},
-    nft,
+    nft, own_table,
+    packet_filter::{self, Carrier},
 };
 use crate::error::{Error, Result};
 
-/// The chains that the rules of this iptables are not in.
+/// The chains that our rules are not in.
 ///
 /// # Errors
 /// `EPERM` without CAP_NET_ADMIN, or where the kernel does not answer.
-pub fn chains(iptables: Installed) -> Result<Vec<BaseChain>> {
+pub fn chains() -> Result<Vec<BaseChain>> {
+    let carriers = [Family::V4, Family::V6].map(|family| packet_filter::find(family).ok());
     let mut chains = base_chains::all()?;
-    if iptables == Installed::Nftables {
-        chains.retain(|chain| !is_of_iptables(&chain.place));
-    }
+    chains.retain(|chain| !has_ours(&chain.place, carriers));
     Ok(chains)
 }
 
-fn is_of_iptables(place: &Place) -> bool {
+fn has_ours(place: &Place, [carrier4, carrier6]: [Option<Carrier>; 2]) -> bool {
     let Place { family, table, name } = place;
-    family != "inet" && table == "filter" && (name == "INPUT" || name == "FORWARD")
+    let carrier = match family.as_str() {
+        "ip" => carrier4,
+        "ip6" => carrier6,
+        _ => None,
+    };
+    match carrier {
+        Some(Carrier::Iptables) if table == "filter" => name == "INPUT" || name == "FORWARD",
+        Some(_) => table == own_table::NAME,
+        None => false,
+    }
 }
 
 /// Whether the chain, or one that it leads to, drops or rejects anything. What it would drop of a trace only the packets
@@ -83,6 +92,18 @@ pub fn concerned<'a>(chain: &BaseChain, rules: &'a [Rule]) -> Vec<&'a Rule> {
     };
     let passes = |rule: &&Rule| rule.chain == name && sees(rule.family) && rule.spec.ends_with("-j ACCEPT");
     rules.iter().filter(passes).collect()
+}
+
+/// What else may help where rules cannot be put there: firewalld may keep others out of its chains, and its own tool lets
+/// packets pass.
+pub fn advice(place: &Place, error: Error) -> Error {
+    if place.table != "firewalld" {
+        return error;
+    }
+    Error::told(format!(
+        "{error}; 'firewall-cmd --zone=trusted --add-interface={}+' lets them pass too",
+        link::OUTER
+    ))
 }
 
 /// Inserts the rules on top of the chain, all or none, with the name of their run as comment.

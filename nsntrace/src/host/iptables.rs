@@ -6,17 +6,14 @@ use std::{
     ffi::OsStr,
     fmt,
     io::{self, ErrorKind, Write},
-    panic::resume_unwind,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    thread,
 };
 
 use super::{
-    legacy, lifeline,
+    lifeline,
     nat::{Family, Rule},
-    netfilter::Afterwards,
-    own_rules::{self, Owner},
+    packet_filter::Carrier,
 };
 use crate::{
     error::{Context, Error, Result},
@@ -41,27 +38,18 @@ pub(super) fn tool(family: Family) -> &'static str {
     }
 }
 
-/// Where an iptables keeps its rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Installed {
-    /// In chains of nftables.
-    Nftables,
-    /// In tables of the kernel that are its own.
-    Legacy,
-}
-
 /// The iptables to work with, for rules of that family. On most hosts what its name leads to tells which kind it is, and
 /// it need not be asked.
 ///
 /// # Errors
 /// Names the package where there is none.
-pub fn find(family: Family) -> Result<Installed> {
+pub fn find(family: Family) -> Result<Carrier> {
     let path = search(tool(family)).and_then(|path| path.canonicalize().ok());
     match path.as_deref().and_then(Path::file_name).and_then(OsStr::to_str) {
-        Some(NFT) => Ok(Installed::Nftables),
-        Some(LEGACY) => Ok(Installed::Legacy),
+        Some(NFT) => Ok(Carrier::Iptables),
+        Some(LEGACY) => Ok(Carrier::IptablesLegacy),
         _ => version(family).map(|version| {
-            if version.contains("nf_tables") { Installed::Nftables } else { Installed::Legacy }
+            if version.contains("nf_tables") { Carrier::Iptables } else { Carrier::IptablesLegacy }
         }),
     }
 }
@@ -80,45 +68,33 @@ pub fn version(family: Family) -> Result<String> {
     Ok(text(&output.stdout))
 }
 
+/// Whether there is an iptables for that family.
+pub fn is_there(family: Family) -> bool {
+    search(tool(family)).is_some()
+}
+
 /// Where the shell would find it.
-fn search(tool: &str) -> Option<PathBuf> {
-    let folders = env::var_os("PATH")?;
+pub(super) fn search(tool: &str) -> Option<PathBuf> {
+    let folders = env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
     env::split_paths(&folders).map(|folder| folder.join(tool)).find(|path| path.is_file())
 }
 
-/// Inserts the rules at the top of their chains, above what a firewall drops: one after the other, so the last comes
-/// first. All the rules of a table, or none. Returns what became of those for IPv4, and of those for IPv6: the error is
-/// what iptables says.
-pub fn insert(rules: &[Rule]) -> (Result<()>, Result<()>) {
-    each_family(rules, |family, rules| {
-        let commands =
-            rules.iter().map(|rule| (rule.table.as_str(), format!("-I {} 1 {}", rule.chain, rule.spec)));
-        transaction(family, commands)
-            .context("insert rules into", format_args!("the packet filter of {family}"))
-    })
-}
-
-/// Removes the rules that are there, and each as often as it is: those that runs share may have been inserted twice, by
-/// one that was killed half way. Those in chains of nftables need no iptables for that; with the tag of a run all go that
-/// it has there, in chains of others too.
+/// Inserts the rules of a family: all those of a table, or none.
 ///
 /// # Errors
-/// What the kernel says, or iptables of the last rule that it could not remove; the others are gone.
-pub fn remove(rules: &[Rule], run: Option<&str>) -> Result<Afterwards> {
-    let mut owners: Vec<_> = run.map(Owner::run).into_iter().chain(rules.iter().map(Rule::owner)).collect();
-    owners.dedup();
-    let afterwards = own_rules::remove(&owners)?;
-    let (v4, v6) = each_family(rules, |family, rules| match find(family) {
-        Ok(Installed::Nftables) => Ok(()),
-        // It may have been in tables of its own that it has put them.
-        Err(error) if search(tool(family)).is_some() && legacy::has_table(family, "filter")? => Err(error),
-        Err(_) => Ok(()),
-        Ok(Installed::Legacy) => remove_legacy(family, rules),
-    });
-    v4.and(v6).map(|()| afterwards)
+/// What iptables says.
+pub fn insert(family: Family, rules: &[&Rule]) -> Result<(), String> {
+    transaction(
+        family,
+        rules.iter().map(|rule| (rule.table.as_str(), format!("-I {} 1 {}", rule.chain, rule.spec))),
+    )
 }
 
-fn remove_legacy(family: Family, rules: &[&Rule]) -> Result<()> {
+/// Removes rules of iptables-legacy, and those that runs share as often as they are there.
+///
+/// # Errors
+/// What iptables says of the last rule that it could not remove; the others are gone.
+pub fn remove_legacy(family: Family, rules: &[&Rule]) -> Result<()> {
     let commands = rules.iter().map(|rule| (rule.table.as_str(), format!("-D {} {}", rule.chain, rule.spec)));
     let is_done = transaction(family, commands).is_ok();
     let iptables = start(family)?;
@@ -134,25 +110,6 @@ fn remove_legacy(family: Family, rules: &[&Rule]) -> Result<()> {
         }
     }
     result
-}
-
-/// Does `work` for the rules of each family, for both at the same time: most of it is waiting for the kernel.
-fn each_family(
-    rules: &[Rule],
-    work: impl Fn(Family, &[&Rule]) -> Result<()> + Sync,
-) -> (Result<()>, Result<()>) {
-    let of = |family| rules.iter().filter(|rule| rule.family == family).collect::<Vec<_>>();
-    let (v4, v6) = (of(Family::V4), of(Family::V6));
-    let work = |family, rules: &[&Rule]| if rules.is_empty() { Ok(()) } else { work(family, rules) };
-    if v4.is_empty() || v6.is_empty() {
-        return (work(Family::V4, &v4), work(Family::V6, &v6));
-    }
-    thread::scope(|scope| {
-        let other = thread::Builder::new().spawn_scoped(scope, || work(Family::V6, &v6));
-        let own = work(Family::V4, &v4);
-        let other = other.context("start", "a thread");
-        (own, other.and_then(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))))
-    })
 }
 
 /// Does it all in one process: a process for each rule takes ten times as long.

@@ -2,14 +2,21 @@
 
 use std::{fs, process::Command};
 
-use super::{iptables, link, nat::Family};
+use super::{
+    iptables, link,
+    nat::Family,
+    packet_filter::{self, Carrier},
+};
 use crate::error::{Context, Error, Result};
 
-/// Whether the other iptables drops anything of what is forwarded, and does not let our links pass.
+/// Whether the iptables that does not have our rules drops anything of what is forwarded, and does not let our links pass.
 ///
 /// # Errors
 /// Where there are such rules, and no tool to read them; `EACCES` without root.
-pub fn drops(family: Family) -> Result<bool> {
+pub fn drops_beside(family: Family) -> Result<bool> {
+    if packet_filter::find(family).is_ok_and(|carrier| carrier == Carrier::IptablesLegacy) {
+        return Ok(false);
+    }
     if !has_table(family, "filter")? {
         return Ok(false);
     }
@@ -44,7 +51,7 @@ pub fn advice(family: Family) -> Error {
     let tool = iptables::tool(family);
     let (legacy, link) = (tool.replace("tables", "tables-legacy"), link::OUTER);
     Error::told(format!(
-        "{tool} works on nftables beside it: let packets pass with '{legacy} -I FORWARD -i {link}+ -j ACCEPT' and the same with -o"
+        "the rules of a trace are in nftables beside it: let packets pass with '{legacy} -I FORWARD -i {link}+ -j ACCEPT' and the same with -o"
     ))
 }
 

@@ -1,6 +1,9 @@
 //! The rules that carry the program's packets between its link and the world, as one plan.
 
-use std::{fmt, net::IpAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -110,7 +113,7 @@ pub fn plan(link: &str, subnet: &Subnet, id: RunId) -> Vec<Rule> {
 pub fn relayed(link: &str, gateway: IpAddr, ports: Ports, id: RunId) -> Vec<Rule> {
     let rules = |(protocol, port)| {
         let to_gateway = format!("-i {link} -d {gateway} -p {protocol} --dport");
-        let target = format!("DNAT --to-destination {gateway}:{port}");
+        let target = format!("DNAT --to-destination {}", SocketAddr::new(gateway, port));
         let rule = |table, chain, matches: String, target: &str| {
             Rule::new(Family::of(gateway), table, chain, &matches, id, target)
         };
@@ -126,7 +129,7 @@ pub fn relayed(link: &str, gateway: IpAddr, ports: Ports, id: RunId) -> Vec<Rule
 /// asked in place of that.
 pub fn in_place_of_loopback(server: IpAddr, id: RunId) -> Vec<Rule> {
     let rule = |chain, matches: &str, target: &str| Rule::new(Family::V4, "nat", chain, matches, id, target);
-    let target = format!("DNAT --to-destination {server}:53");
+    let target = format!("DNAT --to-destination {}", SocketAddr::new(server, 53));
     let asked = |protocol| rule("OUTPUT", &format!("-d 127.0.0.1 -p {protocol} --dport 53"), &target);
     vec![asked("udp"), asked("tcp"), rule("POSTROUTING", "-s 127.0.0.1 ! -o lo", "MASQUERADE")]
 }

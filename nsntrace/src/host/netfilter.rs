@@ -16,6 +16,8 @@ const ATTEMPTS: usize = 20;
 const INTERRUPTED: u16 = 0x10;
 
 /// Requests of `NFNL_SUBSYS_NFTABLES`, of linux/netfilter/nf_tables.h.
+pub const GET_TABLES: u16 = 10 << 8 | 1;
+pub const DELETE_TABLE: u16 = 10 << 8 | 2;
 pub const GET_CHAINS: u16 = 10 << 8 | 4;
 pub const GET_RULES: u16 = 10 << 8 | 7;
 pub const DELETE_RULE: u16 = 10 << 8 | 8;

@@ -2,6 +2,7 @@
 
 use std::{
     io::{ErrorKind, Write},
+    net::{IpAddr, SocketAddr},
     process::{Command, Stdio},
 };
 
@@ -16,12 +17,15 @@ use crate::{
     words::one_line,
 };
 
+/// The tool.
+pub const TOOL: &str = "nft";
+
 /// Does all of it or nothing, and returns what was to be listed.
 ///
 /// # Errors
 /// Names the package where there is no nft, or what it says.
 pub fn run(commands: &[Value]) -> Result<Vec<Value>> {
-    let mut nft = Command::new("nft");
+    let mut nft = Command::new(TOOL);
     nft.args(["-j", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     lifeline::accompany(&mut nft);
     let mut child = nft.spawn().map_err(|error| match error.kind() {
@@ -45,8 +49,7 @@ pub fn run(commands: &[Value]) -> Result<Vec<Value>> {
     Ok(answer["nftables"].as_array_mut().map(std::mem::take).unwrap_or_default())
 }
 
-/// A rule of iptables in nft's words, for a chain of that family. None where it has words that no rule has which lets
-/// packets pass.
+/// A rule of iptables in nft's words, for a chain of that family. None where it has words that no rule of ours has.
 pub fn expressions(rule: &Rule, family: &str) -> Option<Vec<Value>> {
     let (protocol, ip) = match rule.family {
         Family::V4 => ("ipv4", "ip"),
@@ -74,7 +77,7 @@ pub fn expressions(rule: &Rule, family: &str) -> Option<Vec<Value>> {
             "-m" | "--comment" => continue,
             "-p" => {
                 transport = value;
-                continue;
+                matching("==", meta("l4proto"), value.into())
             }
             "-i" => matching(operator, meta("iifname"), device(value)),
             "-o" => matching(operator, meta("oifname"), device(value)),
@@ -88,7 +91,15 @@ pub fn expressions(rule: &Rule, family: &str) -> Option<Vec<Value>> {
                 let states = value.to_lowercase().split(',').collect::<Value>();
                 matching("in", json!({ "ct": { "key": "state" } }), states)
             }
-            "-j" if value == "ACCEPT" => json!({ "accept": null }),
+            "--dst-type" => {
+                let fib = json!({ "fib": { "result": "type", "flags": ["daddr"] } });
+                matching(operator, fib, value.to_lowercase().into())
+            }
+            "-j" if value == "DNAT" => continue,
+            "--to-destination" => destination(value)?,
+            "-j" if ["ACCEPT", "DROP", "MASQUERADE"].contains(&value) => {
+                json!({ value.to_lowercase(): null })
+            }
             _ => return None,
         });
     }
@@ -102,6 +113,14 @@ fn matching(operator: &str, left: Value, right: Value) -> Value {
 /// Each writes names that begin so in its own way.
 fn device(name: &str) -> Value {
     name.strip_suffix('+').map_or(name.into(), |start| format!("{start}*").into())
+}
+
+/// An address, alone or with a port.
+fn destination(text: &str) -> Option<Value> {
+    match text.parse::<SocketAddr>() {
+        Ok(both) => Some(json!({ "dnat": { "addr": both.ip().to_string(), "port": both.port() } })),
+        Err(_) => Some(json!({ "dnat": { "addr": text.parse::<IpAddr>().ok()?.to_string() } })),
+    }
 }
 
 fn address(text: &str) -> Option<Value> {
@@ -123,7 +142,7 @@ mod tests {
     };
 
     #[test]
-    fn there_are_words_for_each_rule_that_lets_packets_pass() {
+    fn there_are_words_for_each_rule() {
         let id: RunId = "0000abcd".parse().expect("an id");
         for (gateway, inside) in [("172.16.42.254", "172.16.42.255"), ("fd00::", "fd00::1")] {
             let address = |text: &str| text.parse().expect("an address");
@@ -132,6 +151,7 @@ mod tests {
             rules.extend(nat::relayed("nsgw1", subnet.gateway, Ports { udp: 5353, tcp: 5354 }, id));
             rules.extend(localnet::plan("nsgw1", &subnet, id, true));
             rules.extend(published::plan("nsgw1", &subnet, id, &["80/udp".parse().expect("valid")]));
+            assert!(rules.iter().all(|rule| expressions(rule, "ip").is_some()), "{rules:?}");
             let passing: Vec<_> = rules.iter().filter(|rule| rule.spec.ends_with("-j ACCEPT")).collect();
             assert_eq!(passing.len(), 6);
             for rule in passing {

@@ -29,6 +29,9 @@ pub const FIRST_TABLE: u32 = 0x6e73_0000;
 /// Place of our rules: after the host's own addresses, before whatever a VPN puts in.
 const RULE_PRIORITY: u32 = 100;
 
+/// The metric of a default route that we make: told, it is the same in both families.
+const OWN_METRIC: u32 = 1024;
+
 /// What the host's routing says.
 #[derive(Debug, Default)]
 pub struct Survey {
@@ -95,6 +98,17 @@ pub fn device(name: &str) -> Result<Device> {
     })
 }
 
+/// Whether there is a device of that name.
+///
+/// # Errors
+/// Where netlink does not answer.
+pub fn exists(name: &str) -> Result<bool> {
+    match device(name) {
+        Err(error) if error.errno() == Some(libc::ENODEV) => Ok(false),
+        found => found.map(|_| true),
+    }
+}
+
 /// Ethernet's MTU, for a host without an uplink.
 pub const DEFAULT_MTU: u32 = 1500;
 
@@ -118,31 +132,87 @@ pub fn has_ipv6(device: &str) -> Result<bool> {
 /// Where a route or the rule is refused.
 pub fn only_by(family: AddressFamily, device: &str, link: &str, table: u32) -> Result<bool> {
     netlink::with(async |handle: &Handle| {
-        let found = netlink::link(handle, device).await?;
-        let index = found.header.index;
-        let routes = dump(handle, family).await?;
-        let mut own: Vec<_> = routes.into_iter().filter_map(|route| by_device(route, index)).collect();
-        // Routes to neighbours come first: a gateway must be reachable when its route is added.
-        own.sort_by_key(|route| (std::cmp::Reverse(u8::from(route.header.scope)), has_gateway(route)));
-        let has_default = own.iter().any(|route| route.header.destination_prefix_length == 0);
-        // A device without neighbours takes whatever is sent to it; in IPv6 each has routes, to its own link.
-        let no_neighbours = found.header.flags.intersects(LinkFlags::Pointopoint | LinkFlags::Noarp)
-            && (family == AddressFamily::Inet || own.iter().any(is_wide));
-        for route in own {
-            add(handle, moved(route, table), device).await?;
-        }
-        if !has_default && no_neighbours {
-            add(handle, default_by(family, index, table), device).await?;
-        }
-        add(handle, unreachable(family, table), device).await?;
+        let leads_out = fill(handle, family, device, table).await?;
         let mut rule = handle.rule().add().input_interface(link).table_id(table).priority(RULE_PRIORITY);
         rule.message_mut().header.family = family;
         rule.action(RuleAction::ToTable)
             .execute()
             .await
             .context("add", format_args!("a routing rule for {link}"))?;
-        Ok(has_default || no_neighbours)
+        Ok(leads_out)
     })
+}
+
+/// Makes the table of [`only_by`] follow the device's routes. While there is no such device nothing is to be followed.
+///
+/// # Errors
+/// Where a route is refused.
+pub fn renew(family: AddressFamily, device: &str, table: u32) -> Result<()> {
+    netlink::with(async |handle: &Handle| match fill(handle, family, device, table).await {
+        Err(error) if error.errno() == Some(libc::ENODEV) => Ok(()),
+        result => result.map(drop),
+    })
+}
+
+/// Gives the table what the device has now, and takes the rest out of it. Returns whether that leads beyond the device's
+/// own networks.
+async fn fill(handle: &Handle, family: AddressFamily, device: &str, table: u32) -> Result<bool> {
+    let found = netlink::link(handle, device).await?;
+    let index = found.header.index;
+    let (old, routes): (Vec<_>, Vec<_>) =
+        dump(handle, family).await?.into_iter().partition(|route| table_of(route) == table);
+    let mut own: Vec<_> = routes.into_iter().filter_map(|route| by_device(route, index)).collect();
+    // Routes to neighbours come first: a gateway must be reachable when its route is added.
+    own.sort_by_key(|route| (std::cmp::Reverse(u8::from(route.header.scope)), has_gateway(route)));
+    let has_default = own.iter().any(|route| route.header.destination_prefix_length == 0);
+    // A device without neighbours takes whatever is sent to it; in IPv6 each has routes, to its own link.
+    let no_neighbours = found.header.flags.intersects(LinkFlags::Pointopoint | LinkFlags::Noarp)
+        && (family == AddressFamily::Inet || own.iter().any(is_wide));
+    let mut wanted: Vec<_> = own.into_iter().map(|route| moved(route, table)).collect();
+    if !has_default && no_neighbours {
+        wanted.push(default_by(family, index, table));
+    }
+    // First of all, so that at no time anything takes another way.
+    if !old.iter().any(is_end) {
+        add(handle, unreachable(family, table), device).await?;
+    }
+    for route in
+        old.iter().filter(|route| !is_end(route) && !wanted.iter().any(|wanted| is_same(wanted, route)))
+    {
+        let deleted = handle.route().del(route.clone()).execute().await;
+        gone_is_fine(deleted.context("delete", format_args!("a route of table {table}")))?;
+    }
+    for route in wanted.into_iter().filter(|wanted| !old.iter().any(|route| is_same(wanted, route))) {
+        add(handle, route, device).await?;
+    }
+    Ok(has_default || no_neighbours)
+}
+
+/// Whether the look-up ends there.
+fn is_end(route: &RouteMessage) -> bool {
+    route.header.kind == RouteType::Unreachable
+}
+
+/// Whether two routes of one table lead to the same by the same way.
+fn is_same(one: &RouteMessage, other: &RouteMessage) -> bool {
+    let says = |route: &RouteMessage| {
+        let matters = |attribute: &&RouteAttribute| {
+            matches!(
+                attribute,
+                RouteAttribute::Destination(_)
+                    | RouteAttribute::Gateway(_)
+                    | RouteAttribute::Via(_)
+                    | RouteAttribute::Oif(_)
+                    | RouteAttribute::PrefSource(_)
+                    | RouteAttribute::Metrics(_)
+            )
+        };
+        let mut said: Vec<_> =
+            route.attributes.iter().filter(matters).map(|attribute| format!("{attribute:?}")).collect();
+        said.sort_unstable();
+        (route.header.destination_prefix_length, route.header.kind, preference(route), said)
+    };
+    says(one) == says(other)
 }
 
 /// Undoes [`only_by`], for both families.
@@ -361,6 +431,7 @@ fn default_by(family: AddressFamily, index: u32, table: u32) -> RouteMessage {
         .output_interface(index)
         .scope(RouteScope::Link)
         .table_id(table)
+        .priority(OWN_METRIC)
         .build();
     route.header.address_family = family;
     route

@@ -5,12 +5,12 @@ use std::{panic::resume_unwind, thread};
 use super::{
     cgroup_leaf,
     change::Change,
-    forwarding, forwarding6, iptables,
+    forwarding, forwarding6,
     journal::{Journal, Lock, RunDir},
     link,
     nat::Rule,
     netfilter::Afterwards,
-    route,
+    own_table, packet_filter, route,
     run_id::RunId,
 };
 use crate::{
@@ -55,7 +55,7 @@ pub fn undo(dir: &RunDir, journal: Journal, lock: Option<&Lock>) -> Vec<Error> {
 
     // What runs share is the last one's to undo, and which is the last must not change until the record is gone.
     let lock_here = || if lock.is_none() { dir.lock(|| None).map(Some) } else { Ok(None) };
-    let mut held = if shared.is_empty() { Ok(None) } else { lock_here() };
+    let held = if shared.is_empty() { Ok(None) } else { lock_here() };
     let mut lasts = Vec::new();
     if held.is_ok() {
         match lasts_of(dir, journal.id(), shared) {
@@ -73,12 +73,14 @@ pub fn undo(dir: &RunDir, journal: Journal, lock: Option<&Lock>) -> Vec<Error> {
     // What the packet filter still has to do goes on meanwhile.
     errors.extend(failures(at_once(&steps, undo_step)));
 
-    if matches!(held, Ok(None)) {
-        held = lock_here();
-    }
-    errors.extend(held.as_ref().err().map(|error| Error::told(error.to_string())));
-    if errors.is_empty() {
-        errors.extend(dir.forget(journal).err());
+    match if matches!(held, Ok(None)) { lock_here() } else { held } {
+        Ok(_lock) => {
+            errors.extend(remove_table(dir, journal.id()).err());
+            if errors.is_empty() {
+                errors.extend(dir.forget(journal).err());
+            }
+        }
+        Err(error) => errors.push(error),
     }
     errors
 }
@@ -113,7 +115,7 @@ fn undo_own(tag: &str, change: &Change) -> Result<()> {
     match change {
         Change::Link { name } => link::delete(name, tag),
         Change::Routing { link, table } => route::remove(link, *table),
-        Change::Cgroup { path } => cgroup_leaf::remove(path),
+        Change::Cgroup { path, is_hidden } => cgroup_leaf::remove(path, *is_hidden),
         // Rules go together.
         Change::Nat { .. } | Change::Foreign { .. } | Change::Origin { .. } => Ok(()),
         Change::Forwarding { .. } | Change::ForceForwarding { .. } | Change::Forwarding6(_) => Ok(()),
@@ -132,7 +134,12 @@ fn remove_rules(tag: &str, own: &[&Change], lasts: &[&Change]) -> Result<Option<
         }
     }
     let is_none = rules.is_empty() && !has_foreign;
-    if is_none { Ok(None) } else { iptables::remove(&rules, Some(tag)).map(Some) }
+    if is_none { Ok(None) } else { packet_filter::remove(&rules, Some(tag)).map(Some) }
+}
+
+/// Removes the table of all runs, if there is one and nobody else needs it.
+fn remove_table(dir: &RunDir, own: RunId) -> Result<()> {
+    if dir.alive_besides(own)?.is_empty() { own_table::remove() } else { Ok(()) }
 }
 
 /// Those of the shared changes that no other run needs.

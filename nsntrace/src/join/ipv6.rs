@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    host::{Changes, iptables, link::Names, nat::Family, route},
+    host::{Changes, link::Names, nat::Family, packet_filter, route},
     ipv6::{self, End},
     namespace::{inside, netns::Netns},
     subnet::{self, Subnet},
@@ -38,7 +38,7 @@ pub fn join(
     taken: &[IpNet],
 ) -> Result<(Ipv6, Vec<Switch>)> {
     ipv6::check(ways.mtu)?;
-    iptables::find(Family::V6)?;
+    packet_filter::find(Family::V6)?;
     let subnet = subnet::free_ipv6(taken, || fastrand::u128(..))
         .ok_or_else(|| Error::told("the host's routes cover all unique local addresses"))?;
     let Subnet { gateway, inside, prefix_len } = subnet;
@@ -47,12 +47,7 @@ pub fn join(
     ipv6::switch_on(outer)?;
     inside::configure_ipv6(netns, inner)?;
 
-    let inlets = match ways.only_by {
-        Some((device, _)) if route::has_ipv6(&device.name)? => std::slice::from_ref(device),
-        Some(_) => &[],
-        None => ways.inlets6,
-    };
-    let switches = forward::ipv6(changes, &names.outer, inlets)?;
+    let switches = forward::ipv6(changes, &names.outer, ways.inlets6()?)?;
     let leads_out = match ways.only_by {
         Some((device, table)) => route::only_by(AddressFamily::Inet6, &device.name, &names.outer, table)?,
         None => true,

@@ -1,5 +1,7 @@
 //! What was joined stays joined, whatever others do to the host's rules and routes meanwhile.
 
+use rtnetlink::packet_route::AddressFamily;
+
 use super::{
     Joined, Ways,
     forward::{self, Switch},
@@ -13,7 +15,7 @@ use crate::{
         Changes,
         change::Change,
         events::Events,
-        iptables, own_rules,
+        own_rules, packet_filter,
         route::{self, Survey},
     },
     words::{Voice, say},
@@ -58,18 +60,27 @@ impl<'a> Upkeep<'a> {
         let _lock = self.changes.lock()?;
         let survey: Survey = route::survey()?;
         let ways = Ways::of(self.config, self.host, &survey);
-        // The routes of -d are its own, from the beginning.
-        if ways.only_by.is_some() {
-            return Ok(());
+        if let Some((device, _)) = ways.only_by {
+            // Until it comes back.
+            if !route::exists(&device.name)? {
+                return Ok(());
+            }
         }
         let mut switches = forward::ipv4(self.changes, ways.inlets)?;
         if self.joined.ipv6.is_some() {
-            switches.extend(forward::ipv6(self.changes, &self.joined.names.outer, ways.inlets6)?);
+            let inlets = ways.inlets6()?;
+            switches.extend(forward::ipv6(self.changes, &self.joined.names.outer, inlets)?);
         }
         let guards: Vec<_> = switches.iter().filter_map(Switch::guard).collect();
-        let (v4, v6) = iptables::insert(&guards);
+        let (v4, v6) = packet_filter::insert(&guards);
         v4.and(v6)?;
-        switches.iter().try_for_each(|switch| switch.turn_on(voice))
+        switches.iter().try_for_each(|switch| switch.turn_on(voice))?;
+        let Some((device, table)) = ways.only_by else { return Ok(()) };
+        route::renew(AddressFamily::Inet, &device.name, table)?;
+        match self.joined.ipv6 {
+            Some(_) => route::renew(AddressFamily::Inet6, &device.name, table),
+            None => Ok(()),
+        }
     }
 
     fn restore_rules(&mut self) -> Result<()> {
@@ -78,17 +89,17 @@ impl<'a> Upkeep<'a> {
             return Ok(());
         }
         let voice = Voice::new(self.config.words);
-        voice.restored();
         let lock = self.changes.lock()?;
         let mut rules: Vec<_> = self.changes.made().iter().filter_map(Change::guard).collect();
         rules.extend(self.joined.rules.iter().cloned());
         // Those that are still there would be there twice.
-        iptables::remove(&rules, Some(&tag))?;
-        let (v4, v6) = iptables::insert(&rules);
+        packet_filter::remove(&rules, Some(&tag))?;
+        let (v4, v6) = packet_filter::insert(&rules);
         v4.and(v6)?;
         drop(lock);
-        pass_elsewhere(self.changes, self.host.iptables, &self.joined.rules, voice);
+        pass_elsewhere(self.changes, &self.joined.rules, voice);
         self.rules = own_rules::count(&tag)?;
+        voice.restored();
         Ok(())
     }
 }

@@ -22,9 +22,9 @@ use nix::{
     unistd::fchown,
 };
 
-use super::mount_fd;
 use crate::{
     error::{Context, Result},
+    mount_fd,
     user::Account,
 };
 
@@ -71,7 +71,8 @@ impl Covers {
     /// # Errors
     /// Where there can be no tmpfs.
     pub fn prepare(resolv_conf: Option<&str>) -> Result<Self> {
-        let folder = mount_fd::tmpfs().context("make", "a file system for the program's view")?;
+        let folder =
+            mount_fd::file_system(c"tmpfs").context("make", "a file system for the program's view")?;
         let list = resolv_conf.map(|_| RESOLV_CONF).into_iter().chain(SOCKETS).collect();
         let covers = Self { folder, list, has_key_log: false };
         covers.write(NO_SOCKET, "", 0o666)?;

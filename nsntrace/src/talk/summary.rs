@@ -8,8 +8,8 @@ use std::cmp::Reverse;
 
 use connections::{Connection, Connections, Key};
 use nsntrace_ebpf::{RecordHeader, direction};
-pub use peers::{Name, Peer, Process, Role, Source, Traffic};
-use peers::{PeerKey, Peers};
+use peers::Peers;
+pub use peers::{Endpoint, Name, Peer, Role, Source, Traffic};
 
 use super::{bounded::Bounded, names::Names};
 use crate::{
@@ -52,9 +52,8 @@ impl Summary {
     /// The rows, the one with most bytes first.
     pub fn peers(&self) -> Vec<&Peer> {
         let mut peers: Vec<_> = self.peers.rows().iter().collect();
-        peers.sort_by_key(|peer| {
-            (Reverse(peer.traffic.bytes.total()), peer.protocol, peer.address, peer.port, peer.role)
-        });
+        let rank = |peer: &Peer| (Reverse(peer.traffic.bytes.total()), peer.endpoint);
+        peers.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.process.cmp(&b.process)));
         peers
     }
 
@@ -68,7 +67,7 @@ impl Summary {
         &self.link
     }
 
-    /// Counts a packet. None where it was counted before, or belongs to no row.
+    /// Counts a packet, for its owner where that is known. None where it was counted before, or belongs to no row.
     pub(super) fn see(
         &mut self,
         header: &RecordHeader,
@@ -77,16 +76,13 @@ impl Summary {
         names: &Names,
     ) -> Option<Place> {
         let is_outbound = header.direction == direction::OUTBOUND;
+        let by_direction = if is_outbound { Way::Sent } else { Way::Received };
         let Some(packet) = packet.filter(|packet| !is_of_the_link(packet)) else {
-            let way = if is_outbound { Way::Sent } else { Way::Received };
-            self.link.add(way, header.time, header.wire_len);
+            self.link.add(by_direction, header.time, header.wire_len);
             return None;
         };
         if let Some(peer) = self.earlier_fragment(packet) {
-            let way = if is_outbound { Way::Sent } else { Way::Received };
-            let peer = self.peers.at(peer);
-            peer.traffic.add(way, header.time, header.wire_len);
-            peer.process(owner);
+            self.peers.at(peer).traffic.add(by_direction, header.time, header.wire_len);
             return None;
         }
         let (source, target) = packet.ends();
@@ -94,15 +90,26 @@ impl Summary {
         let connection = match self.connections.get_mut(&key) {
             Some(connection) => connection,
             None => {
-                self.begin(key, packet, is_outbound, names);
+                self.begin(key, packet, is_outbound, owner, names);
                 self.connections.get_mut(&key)?
             }
         };
         let way = connection.way(source, target, is_outbound)?;
-        let place = Place { peer: connection.peer, is_from_client: connection.is_client && way == Way::Sent };
+        // What the program's other end sends is that one's, if both are in the trace.
+        let is_own = way == Way::Sent || !is_outbound;
+        let is_new = |owner: &Owner<'_>| {
+            connection.passes_to(owner.pid) || self.peers.is_anothers(connection.peer, owner.name)
+        };
+        if let Some(owner) = owner.filter(|_| is_own).filter(is_new) {
+            connection.peer = self.peers.of(Some(owner.name), connection.endpoint);
+            self.peers.at(connection.peer).pid(owner.pid);
+        }
+        let place = Place {
+            peer: connection.peer,
+            is_from_client: connection.endpoint.role == Role::Client && way == Way::Sent,
+        };
         let peer = self.peers.at(place.peer);
         peer.traffic.add(way, header.time, header.wire_len);
-        peer.process(owner);
         match &packet.transport {
             Transport::Tcp(tcp) => connection.segment(peer, way, tcp, header.time),
             Transport::Icmp(icmp) if is_unreachable(packet.protocol, icmp.kind) => {
@@ -136,9 +143,10 @@ impl Summary {
         for connection in std::mem::take(&mut self.connections).into_values() {
             connection.conclude(&mut self.peers);
         }
+        self.peers.settle();
         for peer in self.peers.rows_mut() {
             if peer.names.is_empty()
-                && let Some(name) = names.of(peer.address)
+                && let Some(name) = names.of(peer.endpoint.address)
             {
                 peer.name(name, Source::Dns);
             }
@@ -146,16 +154,26 @@ impl Summary {
     }
 
     /// A connection that was not seen before.
-    fn begin(&mut self, key: Key, packet: &Packet<'_>, is_outbound: bool, names: &Names) {
-        let connection = Connection::new(packet, is_outbound, |remote, port, role| {
-            let key = PeerKey { protocol: packet.protocol, address: remote, port, role };
-            let (number, peer) = self.peers.of(key);
-            peer.connections += 1;
-            if let Some(name) = names.of(remote).filter(|_| role == Role::Client) {
-                peer.name(name, Source::Dns);
-            }
-            number
-        });
+    fn begin(
+        &mut self,
+        key: Key,
+        packet: &Packet<'_>,
+        is_outbound: bool,
+        owner: Option<Owner<'_>>,
+        names: &Names,
+    ) {
+        let mut connection = Connection::new(packet, is_outbound);
+        let Endpoint { address, role, .. } = connection.endpoint;
+        connection.peer = self.peers.of(owner.map(|owner| owner.name), connection.endpoint);
+        let peer = self.peers.at(connection.peer);
+        peer.connections += 1;
+        if let Some(owner) = owner {
+            connection.passes_to(owner.pid);
+            peer.pid(owner.pid);
+        }
+        if let Some(name) = names.of(address).filter(|_| role == Role::Client) {
+            peer.name(name, Source::Dns);
+        }
         for forgotten in self.connections.insert(key, connection).into_values() {
             forgotten.conclude(&mut self.peers);
         }

@@ -27,14 +27,14 @@ pub const CASES: &[Case] = cases![
 ];
 
 /// The line about `what`: its state, and the rest.
-fn line<'a>(told: &'a str, what: &str) -> Result<(&'a str, &'a str)> {
+pub fn line<'a>(told: &'a str, what: &str) -> Result<(&'a str, &'a str)> {
     let mut lines = told.lines().filter_map(|line| line.strip_prefix(what)).map(str::trim_start);
     let rest = lines.next().with_context(|| format!("no line about {what}:\n{told}"))?;
     rest.split_once(' ').map(|(state, text)| (state, text.trim_start())).context("a line without a text")
 }
 
 /// Runs the check, which changes nothing, and returns it.
-fn check(lab: &Lab, starter: &[&str], arguments: &[&str]) -> Result<Done> {
+pub fn check(lab: &Lab, starter: &[&str], arguments: &[&str]) -> Result<Done> {
     let before = (lab.snapshot()?, ruleset(lab)?);
     let done = lab.nsntrace_by(starter, [&["--check"], arguments].concat())?.run()?;
     ensure!(done.stderr.is_empty(), "{}", done.stderr);
@@ -77,7 +77,7 @@ fn what_runs_already(lab: &Lab) -> Result<()> {
 }
 
 /// The check calls missing what stops a trace, in the same words.
-fn is_as_in_a_trace(lab: &Lab, starter: &[&str], arguments: &[&str], what: &str) -> Result<String> {
+pub fn is_as_in_a_trace(lab: &Lab, starter: &[&str], arguments: &[&str], what: &str) -> Result<String> {
     let told = check(lab, starter, arguments)?.exited(1)?.text();
     let (state, text) = line(&told, what)?;
     ensure!(state == "missing", "{told}");
@@ -154,7 +154,7 @@ fn iptables_is_missing(lab: &Lab) -> Result<()> {
     let done = lab.nsntrace(["--check"])?.env("PATH", "/nowhere").run()?.exited(1)?;
     let told = done.text();
     let (state, text) = line(&told, "iptables")?;
-    ensure!(state == "missing" && text.contains("install the package iptables"), "{told}");
+    ensure!(state == "missing" && text.contains("install the package iptables, or nftables"), "{told}");
     // A trace can do without this one.
     ensure!(line(&told, "ip6tables")?.0 == "none", "{told}");
     Ok(())

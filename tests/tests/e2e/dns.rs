@@ -79,7 +79,7 @@ fn is_all_in_the_trace(done: &Done) -> Result<()> {
     Ok(())
 }
 
-fn server_on_loopback(lab: &Lab) -> Result<()> {
+pub fn server_on_loopback(lab: &Lab) -> Result<()> {
     let web = lab.web()?;
     let _server = loopback_server(lab, &[WWW])?;
     let done = finds_the_server(lab)?;

@@ -53,18 +53,18 @@ fn set_up(lab: &Lab, rules: &str) -> Result<()> {
 }
 
 /// The host, and the rules in it, before a trace.
-struct Before<'a> {
+pub struct Before<'a> {
     lab: &'a Lab,
     host: Snapshot,
-    rules: String,
+    pub rules: String,
 }
 
 impl<'a> Before<'a> {
-    fn new(lab: &'a Lab) -> Result<Self> {
+    pub fn new(lab: &'a Lab) -> Result<Self> {
         Ok(Self { lab, host: lab.snapshot()?, rules: ruleset(lab)? })
     }
 
-    fn assert_clean(&self) -> Result<()> {
+    pub fn assert_clean(&self) -> Result<()> {
         self.lab.assert_clean(&self.host)?;
         let now = ruleset(self.lab)?;
         ensure!(now == self.rules, "the rules were\n{}\nand are\n{now}", self.rules);
@@ -72,7 +72,7 @@ impl<'a> Before<'a> {
     }
 }
 
-fn downloads(lab: &Lab, web: &Web) -> Result<()> {
+pub fn downloads(lab: &Lab, web: &Web) -> Result<()> {
     let done = lab.nsntrace(["curl", "-s", "-m", "20", "-o", "page", &web.url])?.run()?.exited(0)?;
     ensure!(fs::read(done.dir.join("page"))? == web.body, "the download is not whole");
     ensure!(!done.stderr.contains("held back"), "{}", done.stderr);
@@ -103,7 +103,7 @@ fn chain_that_drops_by_a_rule(_: &Lab) -> Result<()> {
     passes(BY_RULE)
 }
 
-fn chains_of_one_family(lab: &Lab) -> Result<()> {
+pub fn chains_of_one_family(lab: &Lab) -> Result<()> {
     lab.ipv6()?;
     for family in ["ip", "ip6"] {
         set_up(lab, &BY_POLICY.replace("inet", family).replace('$', "5"))?;
@@ -117,7 +117,7 @@ fn chains_of_one_family(lab: &Lab) -> Result<()> {
 }
 
 /// The relay and the host's loopback are reached, and what is not a trace's is not.
-fn chain_for_what_comes_in(lab: &Lab) -> Result<()> {
+pub fn chain_for_what_comes_in(lab: &Lab) -> Result<()> {
     let input = "add table inet fw
         add chain inet fw in { type filter hook input priority 0; policy drop; }
         add rule inet fw in iifname \"lo\" accept";
@@ -178,7 +178,7 @@ fn tracer_is_killed(lab: &Lab) -> Result<()> {
 }
 
 /// The guardian too: the next start takes the rules away.
-fn everybody_is_killed(lab: &Lab) -> Result<()> {
+pub fn everybody_is_killed(lab: &Lab) -> Result<()> {
     let (before, run) = with_rules_in_place(lab)?;
     let binary = nsntrace_binary()?;
     for pid in lab.tracer_cgroup().processes()? {
@@ -208,7 +208,7 @@ fn chain_goes_away(lab: &Lab) -> Result<()> {
 }
 
 /// A folder with these programs of the host under these names, and nothing else.
-fn programs(at: &Path, programs: &[(&str, &str)]) -> Result<String> {
+pub fn programs(at: &Path, programs: &[(&str, &str)]) -> Result<String> {
     let folder = at.join("programs");
     fs::create_dir(&folder)?;
     for (name, program) in programs {
@@ -219,7 +219,7 @@ fn programs(at: &Path, programs: &[(&str, &str)]) -> Result<String> {
     Ok(folder.display().to_string())
 }
 
-const IPTABLES: [(&str, &str); 4] = [
+pub const IPTABLES: [(&str, &str); 4] = [
     ("iptables", "iptables"),
     ("iptables-restore", "iptables-restore"),
     ("ip6tables", "ip6tables"),

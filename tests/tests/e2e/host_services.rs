@@ -60,8 +60,19 @@ fn loopback_is_not_reached(lab: &Lab) -> Result<()> {
 
 /// Also where the host itself takes nothing.
 fn host_loopback_is_reached(lab: &Lab) -> Result<()> {
+    take_nothing(lab)?;
+    is_reached(lab)
+}
+
+/// The host takes nothing but from itself.
+pub fn take_nothing(lab: &Lab) -> Result<()> {
+    sh(lab, "for tool in iptables ip6tables; do $tool -P INPUT DROP; $tool -A INPUT -i lo -j ACCEPT; done")
+        .map(drop)
+}
+
+/// A program reaches the loopback of the host, and all is as before after it.
+pub fn is_reached(lab: &Lab) -> Result<()> {
     let _server = start(lab.host(answer("8000", &["127.0.0.1", "::1"]))?)?;
-    sh(lab, "for tool in iptables ip6tables; do $tool -P INPUT DROP; $tool -A INPUT -i lo -j ACCEPT; done")?;
     let before = lab.snapshot()?;
     let told = ask_gateways(lab, &["--host-loopback"], "8000")?;
     assert_eq!(told[..2], ["172.16.42.255"; 2]);

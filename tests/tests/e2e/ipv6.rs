@@ -38,7 +38,7 @@ fn download(lab: &Lab, options: &[&str], web: &Web) -> Result<Done> {
     Ok(done)
 }
 
-fn download_is_whole(lab: &Lab) -> Result<()> {
+pub fn download_is_whole(lab: &Lab) -> Result<()> {
     lab.ipv6()?;
     let web = lab.web6()?;
     let before = lab.snapshot()?;

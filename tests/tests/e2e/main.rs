@@ -8,10 +8,12 @@ use nsntrace_tests::{Lab, why_no_lab};
 
 mod cgroup;
 mod check;
+mod containers;
 mod dns;
 mod faults;
 mod filter;
 mod firewall;
+mod firewalld;
 mod flood;
 mod forwarding6;
 mod host_services;
@@ -21,6 +23,7 @@ mod limits;
 mod live;
 mod names;
 mod network;
+mod no_iptables;
 mod output;
 mod ownership;
 mod parallel;
@@ -39,6 +42,7 @@ mod trace;
 mod tracee;
 mod undo;
 mod upkeep;
+mod uplinks;
 mod words;
 
 /// The name of a test, and what it does in a lab of its own.
@@ -60,6 +64,7 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("pcapng", pcapng::CASES),
     ("rotation", rotation::CASES),
     ("network", network::CASES),
+    ("uplinks", uplinks::CASES),
     ("dns", dns::CASES),
     ("resolv_conf", resolv_conf::CASES),
     ("ipv6", ipv6::CASES),
@@ -80,7 +85,10 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("filter", filter::CASES),
     ("cgroup", cgroup::CASES),
     ("check", check::CASES),
+    ("containers", containers::CASES),
     ("firewall", firewall::CASES),
+    ("firewalld", firewalld::CASES),
+    ("no_iptables", no_iptables::CASES),
     ("upkeep", upkeep::CASES),
     ("flood", flood::CASES),
     ("tls_keys", tls_keys::CASES),

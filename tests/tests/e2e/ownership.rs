@@ -237,7 +237,7 @@ client.sendall(b'word')
 client.recv(100)
 ";
 
-fn daemon(lab: &Lab) -> Result<()> {
+pub fn daemon(lab: &Lab) -> Result<()> {
     let _echo = ask::start(lab.internet(["python3", "-c", ECHO, SERVER_ADDRESS])?)?;
     let done = python(lab, DAEMON, &[SERVER_ADDRESS])?;
     let owner = format!("pid {} python3", printed(&done, "daemon")?);

@@ -12,7 +12,7 @@ use crate::{Case, cases};
 
 pub const CASES: &[Case] = cases![five_at_once, eight_begin_at_the_same_moment, they_do_not_reach_each_other];
 
-fn five_at_once(lab: &Lab) -> Result<()> {
+pub fn five_at_once(lab: &Lab) -> Result<()> {
     let web = lab.web()?;
     let before = lab.snapshot()?;
     let program = r#"echo ready; read line; curl -s -o page "$1" && exit "$2""#;

@@ -49,7 +49,7 @@ fn from_host(lab: &Lab, transport: &str, address: &str, port: &str) -> Result<St
     lab.host(ask(transport, address, port))?.output()
 }
 
-fn reached_from_everywhere(lab: &Lab) -> Result<()> {
+pub fn reached_from_everywhere(lab: &Lab) -> Result<()> {
     lab.ipv6()?;
     let before = lab.snapshot()?;
     let run = serve(lab, &["-p", "8000", "-p", "8000/udp"])?;
@@ -74,7 +74,7 @@ fn reached_from_everywhere(lab: &Lab) -> Result<()> {
     lab.assert_clean(&before)
 }
 
-fn web_server(lab: &Lab) -> Result<()> {
+pub fn web_server(lab: &Lab) -> Result<()> {
     lab.ipv6()?;
     let before = lab.snapshot()?;
     let program = ["-p", "8080", "python3", "-u", "-m", "http.server", "--bind", "::", "8080"];

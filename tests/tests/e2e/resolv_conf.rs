@@ -61,7 +61,7 @@ fn server_on_this_host_is_asked(lab: &Lab) -> Result<()> {
     lab.assert_clean(&before)
 }
 
-fn file_is_missing(lab: &Lab) -> Result<()> {
+pub fn file_is_missing(lab: &Lab) -> Result<()> {
     sh(lab, "rm /etc/resolv.conf")?;
     server_on_this_host_is_asked(lab)
 }

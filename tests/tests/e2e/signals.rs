@@ -113,7 +113,7 @@ fn signal_during_set_up(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-fn child_left_behind_is_named_and_ended(lab: &Lab) -> Result<()> {
+pub fn child_left_behind_is_named_and_ended(lab: &Lab) -> Result<()> {
     let before = lab.snapshot()?;
     let script = "setsid sleep 1000 & echo ready; exit 4";
     let mut run = ready(lab, script)?;

@@ -18,6 +18,7 @@ pub const CASES: &[Case] = cases![
     attempts_that_fail,
     what_is_sent_again,
     every_protocol,
+    whose_it_was,
     server_and_its_clients,
     what_already_runs,
     small_snapshots,
@@ -150,7 +151,7 @@ client.recv(1)" "$1"
         ensure!(row.ends_with(&format!("  {note}")), "{row}");
     }
     let row = done.line_with(&format!("{SERVER_ADDRESS}:80 "))?;
-    ensure!(row.trim_end().ends_with(|sign: char| sign.is_ascii_digit()), "{row}");
+    ensure!(row.trim_end().ends_with("s"), "{row}");
     Ok(())
 }
 
@@ -242,6 +243,34 @@ client.recv(65535)" "$address"; done"#;
     Ok(())
 }
 
+/// Processes of the program's tree, each with its rows.
+fn whose_it_was(lab: &Lab) -> Result<()> {
+    let web = lab.web()?;
+    let program = r#"curl -s -o page "$1" & curl -s -o other "$1" & ping -c 1 "$2" & wait
+        python3 -c "
+import socket, sys
+socket.create_connection((sys.argv[1], 80)).close()" "$2""#;
+    let words = ["sh", "-c", program, "sh", &web.url, SERVER_ADDRESS];
+    let (done, summary) = summed(lab, &words)?;
+    is_complete(&done.exited(0)?, &summary)?;
+    let of = |process: &str| summary.peer_of(process);
+    let curl = of("curl")?;
+    assert_eq!((curl.number("port")?, curl.number("connections")?), (80, 2));
+    assert_eq!(curl.numbers("pids")?.len(), 2);
+    assert_eq!((of("ping")?.text("protocol")?, of("ping")?.number("packets_received")?), ("icmp", 1));
+    assert_eq!((of("python3")?.number("connections")?, of("python3")?.numbers("pids")?.len()), (1, 1));
+    // The last acknowledgement has no socket, and is that of its connection.
+    assert_eq!(summary.peers().len(), 3, "{summary:?}");
+
+    let done = lab.nsntrace([&["--summary"], &words[..]].concat())?.run()?.exited(0)?;
+    for (process, protocol) in [("curl", "tcp"), ("ping", "icmp"), ("python3", "tcp")] {
+        let row = done.line_with(&format!("{process:<7}  {protocol:<5}  "))?;
+        ensure!(row.contains(SERVER_ADDRESS), "{row}");
+    }
+    ensure!(done.stderr.contains("\nPROCESS  PROTO  REMOTE "), "{}", done.stderr);
+    Ok(())
+}
+
 fn server_and_its_clients(lab: &Lab) -> Result<()> {
     let words = ["--summary=json", "-p", "8000", "python3", "-m", "http.server", "8000"];
     let server = lab.nsntrace(words)?.spawn()?;
@@ -256,6 +285,7 @@ fn server_and_its_clients(lab: &Lab) -> Result<()> {
     is_complete(&done, &summary)?;
     let peer = summary.peer("tcp", 8000)?;
     assert_eq!((peer.text("role")?, peer.text("address")?), ("server", "10.99.0.2"));
+    assert_eq!(peer.text("process")?, "python3");
     let connections = done.trace().count_of("tcp.flags.syn == 1 and tcp.flags.ack == 0")?;
     assert_eq!(peer.number("connections")?, connections as u64);
     // It would be the server's own name.
@@ -280,6 +310,7 @@ fn what_already_runs(lab: &Lab) -> Result<()> {
     assert_eq!(summary.peers().len(), 2, "{summary:?}");
     assert_eq!(summary.peer("tcp", 80)?.names()?, [("dns", "www.example.test")]);
     assert_eq!(summary.peer("udp", 53)?.number("queries")?, 1);
+    assert_eq!(summary.peer("tcp", 80)?.text("process")?, "curl");
     Ok(())
 }
 
@@ -429,7 +460,7 @@ fn width_and_colour(lab: &Lab) -> Result<()> {
     for quiet in [[xterm, none], [("TERM", "dumb"), colours]] {
         let narrow = on_terminal(80, quiet)?;
         ensure!(narrow.lines().all(|line| line.len() <= 80) && !narrow.contains('\u{1b}'), "{narrow}");
-        ensure!(row(&narrow)?.contains(" a-n") && !row(&narrow)?.contains(long), "{narrow}");
+        ensure!(row(&narrow)?.contains(" a-name") && !row(&narrow)?.contains(long), "{narrow}");
     }
     // In a file nothing is cut.
     let mut run = job()?.told().spawn()?;

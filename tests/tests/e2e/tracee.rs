@@ -193,7 +193,7 @@ os.wait()
 sys.exit(5)
 ";
 
-fn daemon_is_traced_to_its_end(lab: &Lab) -> Result<()> {
+pub fn daemon_is_traced_to_its_end(lab: &Lab) -> Result<()> {
     let web = lab.web()?;
     let before = lab.snapshot()?;
     let done = lab.nsntrace(["python3", "-c", DAEMON, &web.url])?.run()?.exited(5)?;

@@ -29,7 +29,7 @@ fn endless(lab: &Lab) -> Result<Running> {
     Ok(run)
 }
 
-fn normal_end(lab: &Lab) -> Result<()> {
+pub fn normal_end(lab: &Lab) -> Result<()> {
     let web = lab.web()?;
     let before = lab.snapshot()?;
     let run = endless(lab)?;
@@ -68,7 +68,7 @@ fn no_program_is_left(lab: &Lab) -> Result<()> {
 }
 
 /// Nobody starts another run: the guardian mends it.
-fn tracer_is_killed(lab: &Lab) -> Result<()> {
+pub fn tracer_is_killed(lab: &Lab) -> Result<()> {
     let before = lab.snapshot()?;
     let run = endless(lab)?;
     run.signal(Signal::SIGKILL)?;
@@ -144,7 +144,7 @@ fn other_namespaces_record_is_left_alone(lab: &Lab) -> Result<()> {
     lab.assert_clean(&before)
 }
 
-fn tracer_and_guardian_are_killed(lab: &Lab) -> Result<()> {
+pub fn tracer_and_guardian_are_killed(lab: &Lab) -> Result<()> {
     let web = lab.web()?;
     let before = lab.snapshot()?;
     let run = endless(lab)?;

@@ -12,14 +12,14 @@ pub const CASES: &[Case] =
     cases![rules_are_flushed, whole_ruleset_is_flushed, firewall_is_loaded_anew, way_out_moves];
 
 /// A run that downloads from both servers when it is told to.
-fn waiting(lab: &Lab, web: &Web, web6: &Web) -> Result<Running> {
+pub fn waiting(lab: &Lab, web: &Web, web6: &Web) -> Result<Running> {
     let program = r#"echo ready; read line; curl -s -o page -m 20 "$1" && exec curl -s -o page6 -m 20 "$2""#;
     let mut run = lab.nsntrace(["sh", "-c", program, "sh", &web.url, &web6.url])?.told().spawn()?;
     run.says("ready")?;
     Ok(run)
 }
 
-fn goes_on(mut run: Running, web: &Web, web6: &Web) -> Result<String> {
+pub fn goes_on(mut run: Running, web: &Web, web6: &Web) -> Result<String> {
     run.stdin_pipe()?.write_all(b"\n")?;
     let done = run.wait()?.exited(0)?;
     ensure!(fs::read(done.dir.join("page"))? == web.body, "the download is not whole");
@@ -38,7 +38,7 @@ fn survives(lab: &Lab, flush: &str) -> Result<()> {
     let web6 = lab.web6()?;
     let before = lab.snapshot()?;
     let guards = || -> Result<usize> {
-        let saved = lab.host(["sh", "-c", "iptables-save; ip6tables-save"])?.output()?;
+        let saved = lab.host(["sh", "-c", "iptables-save; ip6tables-save; nft list ruleset"])?.output()?;
         Ok(saved.matches("nsntrace:guard").count())
     };
     let mut run = waiting(lab, &web, &web6)?;
@@ -55,7 +55,7 @@ fn rules_are_flushed(lab: &Lab) -> Result<()> {
     survives(lab, "for tool in iptables ip6tables; do $tool -F; $tool -t nat -F; done")
 }
 
-fn whole_ruleset_is_flushed(lab: &Lab) -> Result<()> {
+pub fn whole_ruleset_is_flushed(lab: &Lab) -> Result<()> {
     survives(lab, "nft flush ruleset")
 }
 

@@ -6,7 +6,7 @@ use nsntrace_ebpf::Counters;
 use serde::Serialize;
 
 use super::protocol;
-use crate::talk::summary::{Name, Peer, Process, Role, Summary, Traffic};
+use crate::talk::summary::{Name, Peer, Role, Summary, Traffic};
 
 /// The version of what follows. It is raised when something changes its meaning.
 const SCHEMA: u32 = 1;
@@ -33,6 +33,10 @@ struct Report<'a> {
 /// A peer.
 #[derive(Debug, Serialize)]
 struct Row<'a> {
+    /// The name of the program's process; null where that is not known. Several with this name are one.
+    process: Option<&'a str>,
+    /// Numbers of such processes, a few.
+    pids: &'a [u32],
     /// `tcp`, `udp`, `icmp`, `icmpv6`, …, or `ip-` and the protocol's number.
     protocol: String,
     /// What the program is: `client` or `server`.
@@ -45,8 +49,6 @@ struct Row<'a> {
     name: Option<&'a str>,
     /// All names, a few, and their sources: `sni`, `http`, `dns`.
     names: &'a [Name],
-    /// The processes that owned packets, the first ones, a few; empty where none is known.
-    processes: &'a [Process],
     #[serde(flatten)]
     numbers: Numbers,
     /// Names of queries that were never answered, a few.
@@ -105,13 +107,14 @@ pub(super) fn text(summary: &Summary, counters: &Counters) -> String {
 impl<'a> From<&'a Peer> for Row<'a> {
     fn from(peer: &'a Peer) -> Self {
         Self {
-            protocol: protocol(peer.protocol),
-            role: peer.role,
-            address: peer.address,
-            port: peer.port,
+            process: peer.process.as_deref(),
+            pids: &peer.pids,
+            protocol: protocol(peer.endpoint.protocol),
+            role: peer.endpoint.role,
+            address: peer.endpoint.address,
+            port: peer.endpoint.port,
             name: peer.names.first().map(|name| &name.name[..]),
             names: &peer.names,
-            processes: &peer.processes,
             numbers: peer.into(),
             unanswered_names: &peer.unanswered_names,
         }

@@ -5,25 +5,21 @@ use std::net::SocketAddr;
 use super::{
     notes::Notes,
     paint::{Colour, Paint},
-    protocol,
 };
-use crate::{
-    talk::summary::{Peer, Role, Summary, Traffic},
-    words::plain,
-};
+use crate::talk::summary::{Endpoint, Peer, Role, Summary, Traffic};
 
 const COLUMNS: usize = 9;
 const HEAD: [&str; COLUMNS] =
-    ["PROTO", "REMOTE", "NAME", "PROCESS", "SENT", "BYTES", "RECEIVED", "BYTES", "SECONDS"];
+    ["PROCESS", "PROTO", "REMOTE", "NAME", "SENT", "BYTES", "RECV", "BYTES", "TIME"];
 
 /// Columns that are text, and begin at the left.
-const REMOTE: usize = 1;
-const NAME: usize = 2;
-const PROCESS: usize = 3;
+const PROCESS: usize = 0;
+const PROTOCOL: usize = 1;
+const REMOTE: usize = 2;
+const NAME: usize = 3;
 
 /// What is left of them on a narrow terminal, step by step.
-const LEAST: [(usize, usize); 6] =
-    [(NAME, 16), (REMOTE, 20), (PROCESS, 9), (NAME, 5), (REMOTE, 15), (PROCESS, 5)];
+const LEAST: [(usize, usize); 5] = [(NAME, 16), (REMOTE, 20), (PROCESS, 7), (NAME, 5), (REMOTE, 15)];
 
 /// Between two columns, before what stands below its row, and in place of what is left out.
 const GAP: &str = "  ";
@@ -58,27 +54,23 @@ pub(super) fn text(summary: &Summary, paint: Paint, width: Option<usize>) -> Str
 
 fn cells(peer: &Peer) -> Cells {
     let mut cells = counts(&peer.traffic);
-    cells[0] = protocol(peer.protocol);
-    cells[REMOTE] = match (peer.port, peer.role) {
-        (Some(port), Role::Client) => SocketAddr::new(peer.address, port).to_string(),
-        (Some(port), Role::Server) => format!("{} -> :{port}", peer.address),
-        (None, _) => peer.address.to_string(),
+    let Endpoint { protocol, address, port, role } = peer.endpoint;
+    cells[PROCESS] = peer.process.clone().unwrap_or_default();
+    cells[PROTOCOL] = super::protocol(protocol);
+    cells[REMOTE] = match (port, role) {
+        (Some(port), Role::Client) => SocketAddr::new(address, port).to_string(),
+        (Some(port), Role::Server) => format!("{address} -> :{port}"),
+        (None, _) => address.to_string(),
     };
-    cells[NAME] = first_of(peer.names.iter().map(|name| &name.name[..]));
-    cells[PROCESS] = plain(&first_of(peer.processes.iter().map(|process| &process.name[..])));
-    cells
-}
-
-/// The first of some names, and how many others there are.
-fn first_of<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let mut names: Vec<_> = names.collect();
+    let mut names: Vec<_> = peer.names.iter().map(|name| &name.name[..]).collect();
     let first = names.first().copied().unwrap_or_default();
     names.sort_unstable();
     names.dedup();
-    match names.len() {
+    cells[NAME] = match names.len() {
         0 | 1 => first.into(),
         more => format!("{first} +{}", more - 1),
-    }
+    };
+    cells
 }
 
 fn counts(traffic: &Traffic) -> Cells {
@@ -92,7 +84,7 @@ fn counts(traffic: &Traffic) -> Cells {
         short(bytes.sent),
         packets.received.to_string(),
         short(bytes.received),
-        format!("{:.3}", traffic.duration().as_secs_f64()),
+        format!("{:.3}s", traffic.duration().as_secs_f64()),
     ]
 }
 
@@ -120,7 +112,7 @@ fn widths(rows: &[(Cells, Notes)], terminal: Option<usize>) -> [usize; COLUMNS] 
             *width = cell.len().max(*width);
         }
     }
-    for column in [NAME, PROCESS] {
+    for column in [PROCESS, NAME] {
         if rows.iter().all(|(cells, _)| cells[column].is_empty()) {
             widths[column] = 0;
         }
@@ -143,7 +135,7 @@ fn line(cells: &Cells, widths: &[usize; COLUMNS]) -> String {
     {
         parts.push(match column {
             REMOTE => format!("{:<width$}", without_middle(cell, *width)),
-            0 | NAME | PROCESS => format!("{:<width$}", without_end(cell, *width)),
+            PROCESS | PROTOCOL | NAME => format!("{:<width$}", without_end(cell, *width)),
             _ => format!("{cell:>width$}"),
         });
     }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{
     Way,
-    peers::{Peer, Peers, Role},
+    peers::{Endpoint, Peer, Peers, Role},
     tcp::{Event, Track},
 };
 use crate::{
@@ -37,8 +37,10 @@ pub(super) struct Key {
 pub(super) struct Connection {
     /// Its row.
     pub(super) peer: usize,
-    /// Whether the program began it.
-    pub(super) is_client: bool,
+    /// The process whose row that is.
+    owner: u32,
+    /// The other end.
+    pub(super) endpoint: Endpoint,
     /// The program's end.
     local: End,
     /// Whether both ends are the program's. Then what goes out is all there is: what comes in was counted.
@@ -63,29 +65,32 @@ pub(super) fn number(address: IpAddr) -> u128 {
 }
 
 impl Connection {
-    /// The connection that a packet belongs to, with the row of its remote address, port and role.
-    pub(super) fn new(
-        packet: &Packet<'_>,
-        is_outbound: bool,
-        row: impl FnOnce(IpAddr, Option<u16>, Role) -> usize,
-    ) -> Self {
+    /// The connection that a packet belongs to; its row is not known yet.
+    pub(super) fn new(packet: &Packet<'_>, is_outbound: bool) -> Self {
         let (source, target) = packet.ends();
         let (local, remote) = if is_outbound { (source, target) } else { (target, source) };
         let role = role(packet, local, remote, is_outbound);
-        let port = if role == Role::Client { remote.port() } else { local.port() };
         let has_ports = matches!(packet.transport, Transport::Tcp(_) | Transport::Udp(_));
+        let port = if role == Role::Client { remote.port() } else { local.port() };
+        let port = has_ports.then_some(port);
         let track = match &packet.transport {
             Transport::Tcp(tcp) => Some(Track::new(tcp)),
             _ => None,
         };
         Self {
-            peer: row(remote.ip(), has_ports.then_some(port), role),
-            is_client: role == Role::Client,
+            peer: 0,
+            owner: 0,
+            endpoint: Endpoint { protocol: packet.protocol, address: remote.ip(), port, role },
             local,
             is_inside: false,
             track,
             is_unreachable: false,
         }
+    }
+
+    /// Gives it to a process; whether it was another's before.
+    pub(super) fn passes_to(&mut self, owner: u32) -> bool {
+        std::mem::replace(&mut self.owner, owner) != owner
     }
 
     /// Which way a packet went; none where it was seen before, on its way out.

@@ -5,7 +5,6 @@ use std::{collections::HashMap, net::IpAddr};
 use serde::Serialize;
 
 use super::Way;
-use crate::ownership::Owner;
 
 /// Rows at most. Who comes later is counted with the others.
 pub(super) const MOST: usize = 4096;
@@ -13,19 +12,23 @@ pub(super) const MOST: usize = 4096;
 /// Names of a row at most, and names of unanswered queries.
 const MOST_NAMES: usize = 8;
 
-/// Processes of a row at most.
-const MOST_PROCESSES: usize = 8;
-
 /// The longest name, in signs: that of a host in the DNS.
 const LONGEST_NAME: usize = 255;
 
-/// What tells one row from another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct PeerKey {
-    pub(super) protocol: u8,
-    pub(super) address: IpAddr,
-    pub(super) port: Option<u16>,
-    pub(super) role: Role,
+/// Processes of a row whose numbers are kept, at most.
+const MOST_PIDS: usize = 8;
+
+/// Somebody who is talked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Endpoint {
+    /// The protocol's number.
+    pub protocol: u8,
+    /// The other end.
+    pub address: IpAddr,
+    /// The port of who is asked, if the protocol has ports.
+    pub port: Option<u16>,
+    /// Who asks.
+    pub role: Role,
 }
 
 /// Who asks whom.
@@ -59,15 +62,6 @@ pub struct Name {
     pub name: String,
 }
 
-/// A process of the program's.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Process {
-    /// Its number.
-    pub pid: u32,
-    /// Its name, whatever somebody chose; empty where it is not known.
-    pub name: String,
-}
-
 /// A number for each way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
@@ -88,21 +82,17 @@ pub struct Traffic {
     pub times: Option<(u64, u64)>,
 }
 
-/// With whom the program talked, in which protocol, and by which port.
+/// Who of the program's processes talked with whom.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// The protocol's number.
-    pub protocol: u8,
-    /// The other end.
-    pub address: IpAddr,
-    /// The port of who is asked, if the protocol has ports.
-    pub port: Option<u16>,
-    /// Who asks.
-    pub role: Role,
+    /// The name of the process, or of several with this name, in visible signs of ASCII; none where it is not known.
+    pub process: Option<String>,
+    /// Numbers of such processes, a few.
+    pub pids: Vec<u32>,
+    /// With whom.
+    pub endpoint: Endpoint,
     /// What the other end is called: what says most first, each once, a few.
     pub names: Vec<Name>,
-    /// Who owned packets, where that is known; the first ones, a few.
-    pub processes: Vec<Process>,
     /// What was exchanged.
     pub traffic: Traffic,
     /// Connections, or pairs of ports; where there are none, 1.
@@ -130,7 +120,7 @@ pub struct Peer {
 pub(super) struct Peers {
     /// The first one is that of the others.
     rows: Vec<Peer>,
-    places: HashMap<PeerKey, usize>,
+    places: HashMap<(Option<String>, Endpoint), usize>,
 }
 
 impl Count {
@@ -139,6 +129,11 @@ impl Count {
             Way::Sent => &mut self.sent,
             Way::Received => &mut self.received,
         }
+    }
+
+    /// The sum, way by way.
+    fn with(self, other: Self) -> Self {
+        Self { sent: self.sent + other.sent, received: self.received + other.received }
     }
 
     /// Both ways.
@@ -157,11 +152,10 @@ impl Traffic {
 
     /// The same with what is in another one.
     pub fn with(&self, other: &Self) -> Self {
-        let both = |a: Count, b: Count| Count { sent: a.sent + b.sent, received: a.received + b.received };
         let times = [self.times, other.times].into_iter().flatten();
         Self {
-            packets: both(self.packets, other.packets),
-            bytes: both(self.bytes, other.bytes),
+            packets: self.packets.with(other.packets),
+            bytes: self.bytes.with(other.bytes),
             times: times.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))),
         }
     }
@@ -174,15 +168,12 @@ impl Traffic {
 }
 
 impl Peer {
-    fn new(key: PeerKey) -> Self {
-        let PeerKey { protocol, address, port, role } = key;
+    fn new(process: Option<String>, endpoint: Endpoint) -> Self {
         Self {
-            protocol,
-            address,
-            port,
-            role,
+            process,
+            pids: Vec::new(),
+            endpoint,
             names: Vec::new(),
-            processes: Vec::new(),
             traffic: Traffic::default(),
             connections: 0,
             refused: 0,
@@ -210,13 +201,30 @@ impl Peer {
         }
     }
 
-    /// Notes a packet's owner.
-    pub(super) fn process(&mut self, owner: Option<Owner<'_>>) {
-        let Some(Owner { pid, name }) = owner else { return };
-        let is_known = self.processes.iter().any(|process| process.pid == pid && process.name == name);
-        if !is_known && self.processes.len() < MOST_PROCESSES {
-            self.processes.push(Process { pid, name: name.to_owned() });
+    /// Adds a process's number.
+    pub(super) fn pid(&mut self, pid: u32) {
+        if self.pids.len() < MOST_PIDS && !self.pids.contains(&pid) {
+            self.pids.push(pid);
         }
+    }
+
+    /// Takes what is in another row of the same endpoint.
+    fn merge(&mut self, other: Self) {
+        self.traffic = self.traffic.with(&other.traffic);
+        self.connections += other.connections;
+        self.refused += other.refused;
+        self.unanswered += other.unanswered;
+        self.unreachable += other.unreachable;
+        self.retransmissions = self.retransmissions.with(other.retransmissions);
+        self.resets = self.resets.with(other.resets);
+        self.queries += other.queries;
+        self.queries_unanswered += other.queries_unanswered;
+        for name in other.names {
+            self.name(&name.name, name.source);
+        }
+        self.unanswered_names.extend(other.unanswered_names);
+        self.unanswered_names.dedup();
+        self.unanswered_names.truncate(MOST_NAMES);
     }
 
     pub(super) fn query_unanswered(&mut self, name: Option<&str>) {
@@ -233,25 +241,57 @@ impl Peer {
 impl Default for Peers {
     fn default() -> Self {
         let address = IpAddr::from([0; 4]);
-        let others = PeerKey { protocol: 0, address, port: None, role: Role::Client };
-        Self { rows: vec![Peer::new(others)], places: HashMap::new() }
+        let others = Endpoint { protocol: 0, address, port: None, role: Role::Client };
+        Self { rows: vec![Peer::new(None, others)], places: HashMap::new() }
     }
 }
 
 impl Peers {
-    /// The row of this key, and its number. Where there is none left, that of the others.
-    pub(super) fn of(&mut self, key: PeerKey) -> (usize, &mut Peer) {
+    /// The number of the row of a process and an endpoint. Where there is none left, that of the others.
+    pub(super) fn of(&mut self, process: Option<&str>, endpoint: Endpoint) -> usize {
         let Self { rows, places } = self;
-        let number = match places.get(&key) {
+        // It is whatever somebody chose.
+        let plain = |sign: char| if matches!(sign, ' '..='~') { sign } else { '?' };
+        let known = process.filter(|name| !name.is_empty());
+        let process: Option<String> = known.map(|name| name.chars().map(plain).collect());
+        let key = (process, endpoint);
+        match places.get(&key) {
             Some(number) => *number,
             None if rows.len() > MOST => 0,
             None => {
-                rows.push(Peer::new(key));
+                rows.push(Peer::new(key.0.clone(), endpoint));
                 places.insert(key, rows.len() - 1);
                 rows.len() - 1
             }
-        };
-        (number, &mut rows[number])
+        }
+    }
+
+    /// Where it is not known whose packets are, and but one process has talked to that endpoint, they are counted to it.
+    pub(super) fn settle(&mut self) {
+        let mut known: HashMap<Endpoint, Option<usize>> = HashMap::new();
+        for (number, peer) in self.rows.iter().enumerate().filter(|(_, peer)| peer.process.is_some()) {
+            known.entry(peer.endpoint).and_modify(|only| *only = None).or_insert(Some(number));
+        }
+        let mut of_nobody = Vec::new();
+        for (number, peer) in self.rows.iter().enumerate().skip(1).filter(|(_, peer)| peer.process.is_none())
+        {
+            if let Some(Some(only)) = known.get(&peer.endpoint) {
+                of_nobody.push((number, *only));
+            }
+        }
+        for (number, only) in &of_nobody {
+            let peer = self.rows[*number].clone();
+            self.rows[*only].merge(peer);
+        }
+        for (number, _) in of_nobody.into_iter().rev() {
+            self.rows.remove(number);
+        }
+        self.places.clear();
+    }
+
+    /// Whether a row is that of a process with another name than this.
+    pub(super) fn is_anothers(&self, number: usize, name: &str) -> bool {
+        number != 0 && self.rows[number].process.as_deref().unwrap_or_default() != name
     }
 
     /// The row of this number, which was given before.

@@ -18,11 +18,13 @@ const RESOLVER: &str = "10.0.0.3:53";
 struct Trace {
     talk: Option<Talk>,
     time: u64,
+    owner: u32,
+    process: Option<&'static str>,
 }
 
 impl Trace {
     fn new() -> Self {
-        Self { talk: Some(Talk::new(true)), time: 0 }
+        Self { talk: Some(Talk::new(true)), ..Self::default() }
     }
 
     fn see(&mut self, direction: u8, frame: &[u8]) {
@@ -36,7 +38,8 @@ impl Trace {
             linktype: linktype::EN10MB,
             ..RecordHeader::default()
         };
-        self.talk.as_mut().expect("there").see(&header, frame, None);
+        let owner = self.process.map(|name| Owner { pid: self.owner, name });
+        self.talk.as_mut().expect("there").see(&header, frame, owner);
     }
 
     fn sent(&mut self, frame: &[u8]) {
@@ -81,8 +84,11 @@ fn a_connection_is_counted_both_ways() {
     trace.tcp(false, ends, Flag::Rst, 1001, b"");
     let summary = trace.end();
     let peer = only(&summary);
-    assert_eq!((peer.protocol, peer.port, peer.role), (6, Some(443), Role::Client));
-    assert_eq!(peer.address.to_string(), "10.0.0.2");
+    assert_eq!(
+        (peer.endpoint.protocol, peer.endpoint.port, peer.endpoint.role),
+        (6, Some(443), Role::Client)
+    );
+    assert_eq!(peer.endpoint.address.to_string(), "10.0.0.2");
     assert_eq!((peer.traffic.packets.sent, peer.traffic.packets.received), (2, 3));
     assert_eq!(peer.traffic.bytes.received, 54 + 1054 + 54);
     assert_eq!(peer.traffic.duration().as_millis(), 4);
@@ -107,11 +113,14 @@ fn attempts_that_fail_are_told_apart() {
     trace.received(&frames::unreachable("10.0.0.9", "10.0.0.1", &lost[14..42]));
     let summary = trace.end();
     let peers = summary.peers();
-    let peer = peers.iter().find(|peer| peer.protocol == protocol::TCP).expect("a row");
+    let peer = peers.iter().find(|peer| peer.endpoint.protocol == protocol::TCP).expect("a row");
     assert_eq!((peer.connections, peer.unanswered, peer.refused, peer.unreachable), (4, 1, 1, 1));
     assert_eq!((peer.retransmissions.sent, peer.resets.total()), (1, 0));
-    let router = peers.iter().find(|peer| peer.protocol == protocol::ICMP).expect("a row");
-    assert_eq!((router.address.to_string(), router.traffic.packets.received), ("10.0.0.9".into(), 2));
+    let router = peers.iter().find(|peer| peer.endpoint.protocol == protocol::ICMP).expect("a row");
+    assert_eq!(
+        (router.endpoint.address.to_string(), router.traffic.packets.received),
+        ("10.0.0.9".into(), 2)
+    );
 }
 
 #[test]
@@ -129,7 +138,15 @@ fn who_is_asked_has_the_port() {
     let found: Vec<_> = summary
         .peers()
         .iter()
-        .map(|peer| (peer.protocol, peer.address.to_string(), peer.port, peer.role, peer.connections))
+        .map(|peer| {
+            (
+                peer.endpoint.protocol,
+                peer.endpoint.address.to_string(),
+                peer.endpoint.port,
+                peer.endpoint.role,
+                peer.connections,
+            )
+        })
         .collect();
     let two = || "10.0.0.2".to_owned();
     let expected = [
@@ -161,9 +178,9 @@ fn names_are_from_answers_and_from_what_clients_say() {
     assert_eq!(news, [([10, 0, 0, 2].into(), "www.example.test".to_owned())]);
     let summary = trace.end();
     let peers = summary.peers();
-    let web = peers.iter().find(|peer| peer.port == Some(80)).expect("a row");
+    let web = peers.iter().find(|peer| peer.endpoint.port == Some(80)).expect("a row");
     assert_eq!(names(web), [(Source::Http, "other.test"), (Source::Dns, "www.example.test")]);
-    let resolver = peers.iter().find(|peer| peer.port == Some(53)).expect("a row");
+    let resolver = peers.iter().find(|peer| peer.endpoint.port == Some(53)).expect("a row");
     assert_eq!((resolver.queries, resolver.queries_unanswered), (2, 1));
     assert_eq!(resolver.unanswered_names, ["nowhere.test"]);
 }
@@ -195,9 +212,12 @@ fn what_the_program_says_to_itself_is_counted_once() {
     // On loopback what goes out is recorded, in a cgroup what comes in too.
     for comes_in in [false, true] {
         let mut trace = Trace::new();
-        for (from, to, flag) in
-            [(asking, asked, Flag::Syn), (asked, asking, Flag::SynAck), (asking, asked, Flag::Ack)]
-        {
+        for (from, to, flag, process) in [
+            (asking, asked, Flag::Syn, (7, "client")),
+            (asked, asking, Flag::SynAck, (8, "server")),
+            (asking, asked, Flag::Ack, (7, "client")),
+        ] {
+            (trace.owner, trace.process) = (process.0, Some(process.1));
             let frame = frames::tcp(from, to, flag, 0, b"");
             trace.sent(&frame);
             if comes_in {
@@ -206,9 +226,10 @@ fn what_the_program_says_to_itself_is_counted_once() {
         }
         let summary = trace.end();
         let peer = only(&summary);
-        assert_eq!((peer.port, peer.role), (Some(80), Role::Client));
+        assert_eq!((peer.endpoint.port, peer.endpoint.role), (Some(80), Role::Client));
         assert_eq!((peer.traffic.packets.sent, peer.traffic.packets.received), (2, 1));
         assert_eq!((peer.connections, peer.retransmissions.total(), peer.unanswered), (1, 0, 0));
+        assert_eq!(peer.process.as_deref(), Some("client"));
     }
 }
 
@@ -223,7 +244,7 @@ fn fragments_belong_to_the_first_one() {
     trace.sent(&frame);
     let summary = trace.end();
     let peer = only(&summary);
-    assert_eq!((peer.port, peer.traffic.packets.sent, peer.connections), (Some(443), 2, 1));
+    assert_eq!((peer.endpoint.port, peer.traffic.packets.sent, peer.connections), (Some(443), 2, 1));
 }
 
 #[test]
@@ -258,8 +279,9 @@ fn floods_are_bounded_and_nothing_is_lost() {
 #[test]
 fn names_are_short_and_visible() {
     let mut peers = Peers::default();
-    let key = PeerKey { protocol: 6, address: [10, 0, 0, 1].into(), port: None, role: Role::Client };
-    let (_, peer) = peers.of(key);
+    let key = Endpoint { protocol: 6, address: [10, 0, 0, 1].into(), port: None, role: Role::Client };
+    let number = peers.of(None, key);
+    let peer = peers.at(number);
     peer.name("a\u{1b}[31m\u{202e}ü B", Source::Sni);
     assert_eq!(peer.names[0].name, "a?[31m???b");
     for number in 0..100 {
@@ -271,10 +293,60 @@ fn names_are_short_and_visible() {
 #[test]
 fn addresses_are_no_names() {
     let mut peers = Peers::default();
-    let key = PeerKey { protocol: 6, address: [10, 0, 0, 1].into(), port: None, role: Role::Client };
-    let (_, peer) = peers.of(key);
+    let key = Endpoint { protocol: 6, address: [10, 0, 0, 1].into(), port: None, role: Role::Client };
+    let number = peers.of(None, key);
+    let peer = peers.at(number);
     for name in ["10.0.0.1", "[fd00::1]", "fd00::1", "10.0.0.1.test"] {
         peer.name(name, Source::Http);
     }
     assert_eq!(names(peer), [(Source::Http, "10.0.0.1.test")]);
+}
+
+#[test]
+fn each_process_has_its_rows() {
+    let mut trace = Trace::new();
+    let mut say = |port: u16, flag, owner, process| {
+        (trace.owner, trace.process) = (owner, process);
+        trace.tcp(true, [&format!("10.0.0.1:{port}"), SERVER], flag, 0, b"");
+    };
+    say(1, Flag::Syn, 7, Some("curl"));
+    say(2, Flag::Syn, 8, Some("curl"));
+    say(3, Flag::Syn, 9, Some("a\u{1b}b"));
+    // What the kernel says for it is the connection's.
+    say(3, Flag::Rst, 0, None);
+    // A child has it now, and becomes another program.
+    say(2, Flag::Ack, 10, Some("cat"));
+    say(2, Flag::Ack, 10, Some("tac"));
+    let summary = trace.end();
+    let mut rows: Vec<_> = summary
+        .peers()
+        .iter()
+        .map(|peer| (peer.process.clone().unwrap_or_default(), peer.pids.clone(), peer.traffic.packets.sent))
+        .collect();
+    rows.sort();
+    let row = |name: &str, pids: &[u32], packets| (name.to_owned(), pids.to_vec(), packets);
+    assert_eq!(
+        rows,
+        [row("a?b", &[9], 2), row("cat", &[10], 1), row("curl", &[7, 8], 2), row("tac", &[10], 1)]
+    );
+}
+
+#[test]
+fn packets_of_nobody_are_those_of_the_only_one() {
+    let mut trace = Trace::new();
+    trace.tcp(false, ["10.0.0.1:80", "10.0.0.2:1"], Flag::Syn, 0, b"");
+    (trace.owner, trace.process) = (7, Some("server"));
+    trace.tcp(true, ["10.0.0.1:80", "10.0.0.2:1"], Flag::SynAck, 0, b"");
+    let summary = trace.end();
+    let peer = only(&summary);
+    assert_eq!((peer.process.as_deref(), peer.connections), (Some("server"), 1));
+    assert_eq!((peer.traffic.packets.sent, peer.traffic.packets.received), (1, 1));
+
+    // Of two nobody knows.
+    let mut trace = Trace::new();
+    for (port, process) in [(1, None), (2, Some("one")), (3, Some("other"))] {
+        (trace.owner, trace.process) = (port, process);
+        trace.tcp(true, [&format!("10.0.0.1:{port}"), SERVER], Flag::Syn, 0, b"");
+    }
+    assert_eq!(trace.end().peers().len(), 3);
 }

@@ -11,6 +11,9 @@ use crate::{
 /// Packets of a turn: what disturbs the machine for longer than one lasts meets all contestants alike.
 pub const COUNT: u32 = 60_000;
 
+/// Rounds on the same hosts. Where a host's memory happens to lie makes some nanoseconds too.
+const SESSION: usize = 10;
+
 /// Of tcpdump's price, nsntrace is to take at most so much.
 const GOAL: f64 = 1.0 / 3.0;
 
@@ -22,7 +25,7 @@ enum Who {
     Nsntrace,
 }
 
-/// Nanoseconds a packet of each, in one round.
+/// Nanoseconds a packet of each.
 #[derive(Clone, Copy, Debug, Default)]
 struct Round {
     nobody: f64,
@@ -38,24 +41,37 @@ pub fn bench(rounds: usize) -> Result<()> {
 /// The same, with an expression that both are given and that nothing of the flood matches.
 pub fn compare(rounds: usize, filter: Option<&str>) -> Result<()> {
     ensure!(rounds > 1, "a median needs rounds");
-    let mut contestants = [Who::Nobody, Who::Tcpdump, Who::Nsntrace]
-        .into_iter()
-        .map(|who| Contestant::new(who, filter))
-        .collect::<Result<Vec<_>>>()?;
+    let mut order = [Who::Nobody, Who::Tcpdump, Who::Nsntrace];
     let mut results = Vec::new();
-    for _ in 0..rounds {
+    for _ in 0..rounds.div_ceil(SESSION) {
+        order.rotate_left(1);
+        results.push(session(&order, filter)?);
+    }
+    report(&results, filter);
+    Ok(())
+}
+
+/// Some rounds on new hosts. Returns the medians of the paired differences to who captures nothing.
+fn session(order: &[Who], filter: Option<&str>) -> Result<Round> {
+    let contestants = order.iter().map(|who| Contestant::new(*who, filter));
+    let mut contestants = contestants.collect::<Result<Vec<_>>>()?;
+    let mut rounds = Vec::new();
+    for _ in 0..SESSION {
         contestants.rotate_left(1);
         let mut round = Round::default();
         for contestant in &mut contestants {
             *round.of(contestant.who) = contestant.turn()?;
         }
-        results.push(round);
+        rounds.push(round);
     }
     for contestant in contestants {
         contestant.end()?;
     }
-    report(&results, filter);
-    Ok(())
+    Ok(Round {
+        nobody: median_of(&rounds, |round| round.nobody),
+        tcpdump: median_of(&rounds, |round| round.tcpdump - round.nobody),
+        nsntrace: median_of(&rounds, |round| round.nsntrace - round.nobody),
+    })
 }
 
 impl Round {
@@ -132,20 +148,21 @@ fn script(who: Who, filter: &str) -> String {
     }
 }
 
-fn report(rounds: &[Round], filter: Option<&str>) {
-    let tcpdump = |rounds: &[Round]| median_of(rounds, |round| round.tcpdump - round.nobody);
-    let nsntrace = |rounds: &[Round]| median_of(rounds, |round| round.nsntrace - round.nobody);
-    let ratio = estimate(rounds, |rounds| nsntrace(rounds) / tcpdump(rounds));
-    let count = rounds.len();
+fn report(sessions: &[Round], filter: Option<&str>) {
+    let tcpdump = |sessions: &[Round]| median_of(sessions, |session| session.tcpdump);
+    let nsntrace = |sessions: &[Round]| median_of(sessions, |session| session.nsntrace);
+    let ratio = estimate(sessions, |sessions| nsntrace(sessions) / tcpdump(sessions));
+    let count = sessions.len();
     println!(
-        "{COUNT} UDP packets of 64 bytes a turn, {count} rounds: medians of paired differences, 95 % intervals"
+        "{COUNT} UDP packets of 64 bytes a turn, {count} sessions of {SESSION} rounds: medians of paired differences, \
+         95 % intervals"
     );
     if let Some(filter) = filter {
         println!("filtered by '{filter}', which none of them matches");
     }
-    println!("nothing attached  {:>6.0} ns a packet", median_of(rounds, |round| round.nobody));
-    print("tcpdump -w adds", estimate(rounds, tcpdump), "ns");
-    print("nsntrace adds", estimate(rounds, nsntrace), "ns");
+    println!("nothing attached  {:>6.0} ns a packet", median_of(sessions, |session| session.nobody));
+    print("tcpdump -w adds", estimate(sessions, tcpdump), "ns");
+    print("nsntrace adds", estimate(sessions, nsntrace), "ns");
     print("of tcpdump's", ratio, "");
     let verdict = match ratio {
         Estimate { high, .. } if high <= GOAL => "yes",

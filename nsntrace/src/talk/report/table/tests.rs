@@ -33,9 +33,9 @@ fn summary() -> Summary {
 #[test]
 fn without_a_terminal_nothing_is_cut() {
     let expected = "
-PROTO  REMOTE                                        NAME                                         SENT   BYTES  RECEIVED  BYTES  SECONDS
-tcp    [2001:db8:1111:2222:3333:4444:5555:6666]:443  a-rather-long-name.of-a-server.example.test     2  200.2k         0      0    0.000  1 retransmission
-tcp    [fd00::2]:80                                                                                  1      74         0      0    0.000  no answer
+PROTO  REMOTE                                        NAME                                         SENT   BYTES  RECV  BYTES    TIME
+tcp    [2001:db8:1111:2222:3333:4444:5555:6666]:443  a-rather-long-name.of-a-server.example.test     2  200.2k     0      0  0.000s  1 retransmission
+tcp    [fd00::2]:80                                                                                  1      74     0      0  0.000s  no answer
 0 packets of the link itself, such as ARP
 ";
     assert_eq!(text(&summary(), PLAIN, None), expected);
@@ -49,10 +49,10 @@ fn a_terminal_is_not_exceeded() {
         assert!(table.lines().all(|line| line.len() <= width), "{width}:\n{table}");
     }
     let expected = "
-PROTO  REMOTE                NAME         SENT   BYTES  RECEIVED  BYTES  SECONDS
-tcp    [2001:db8..6666]:443  a-rather-..     2  200.2k         0      0    0.000
+PROTO  REMOTE                NAME              SENT   BYTES  RECV  BYTES    TIME
+tcp    [2001:db8..6666]:443  a-rather-long-..     2  200.2k     0      0  0.000s
        1 retransmission
-tcp    [fd00::2]:80                          1      74         0      0    0.000
+tcp    [fd00::2]:80                               1      74     0      0  0.000s
        no answer
 0 packets of the link itself, such as ARP
 ";

@@ -16,13 +16,13 @@ const CLOSE_ON_EXEC: libc::c_uint = 1;
 /// `MOUNT_ATTR_NOSUID`, `MOUNT_ATTR_NODEV` and `MOUNT_ATTR_NOEXEC`.
 const PLAIN: libc::c_uint = 2 | 4 | 8;
 
-/// A new tmpfs that is mounted nowhere. With its last descriptor it goes away.
+/// A file system of that kind that is mounted nowhere. With its last descriptor the mount goes away.
 ///
 /// # Errors
 /// What the kernel answers.
-pub fn tmpfs() -> nix::Result<OwnedFd> {
+pub fn file_system(kind: &CStr) -> nix::Result<OwnedFd> {
     // SAFETY: the name ends with a zero byte.
-    let context = descriptor(unsafe { libc::syscall(libc::SYS_fsopen, c"tmpfs".as_ptr(), CLOSE_ON_EXEC) })?;
+    let context = descriptor(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), CLOSE_ON_EXEC) })?;
     // SAFETY: this command takes neither key nor value.
     Errno::result(unsafe {
         libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), CREATE, null::<u8>(), null::<u8>(), 0)

@@ -1,0 +1,120 @@
+//! The way of small packets: into a ring of the CPU's own, where nobody else writes and nothing is to be reserved.
+
+use core::arch::asm;
+
+use aya_ebpf::bindings::__sk_buff;
+use nsntrace_ebpf::{CHUNK, LANE_PACKET, LANE_RECORD, Processor, RecordHeader, behind};
+
+use crate::{
+    LANES,
+    capture::Packet,
+    ring::{bounded, load},
+};
+
+/// Appends header and packet, if it is small; false if there is no room for it.
+///
+/// # Safety
+/// `processor` is this CPU's, and no other program of the capture interrupts this one.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the lower bits are what counts")]
+pub unsafe fn put(processor: *mut Processor, packet: &Packet, cpu: u32) -> bool {
+    if !(1..=LANE_PACKET).contains(&packet.cap_len) {
+        return false;
+    }
+    // SAFETY: the verifier checks every place against the size of the element. User space may change its words at any time.
+    unsafe {
+        let room = (&raw const (*processor).room).read_volatile();
+        let head = (*processor).head;
+        let in_use = head.wrapping_sub((&raw const (*processor).tail).read_volatile());
+        if in_use + LANE_RECORD as u64 > u64::from(room) {
+            return false;
+        }
+        let chunks = room / CHUNK as u32;
+        let number = (head / CHUNK as u64) as u32 & (chunks - 1);
+        let Some(chunk) = LANES.get_ptr_mut(cpu * chunks + number) else { return false };
+        let at = head as usize % CHUNK;
+        // It never is, see behind; the verifier wants to see it.
+        if at > CHUNK - LANE_RECORD {
+            return false;
+        }
+        let record = chunk.cast::<u8>().add(at);
+        let len = bounded(packet.cap_len, LANE_PACKET);
+        packet.write_header(record.cast());
+        let bytes = record.add(RecordHeader::SIZE);
+        if !copy(packet.skb, bytes, len) && !load(packet.skb, bytes.cast(), len) {
+            return false;
+        }
+        in_order();
+        (*processor).head = behind(head, RecordHeader::SIZE as u64 + len);
+    }
+    true
+}
+
+/// Copies a packet that lies in one piece and is 32 to 128 bytes long by its two ends, which overlap; false for others.
+/// Most are so, and the helper that takes all would cost as much as the rest of the record.
+///
+/// # Safety
+/// As for [`load`].
+#[inline(always)]
+unsafe fn copy(skb: *const __sk_buff, to: *mut u8, len: u64) -> bool {
+    // SAFETY: the caller's; the verifier compares what is read with the packet's end.
+    unsafe {
+        match len {
+            32..=64 => ends::<4>(skb, to, len),
+            65..=128 => ends::<8>(skb, to, len),
+            _ => false,
+        }
+    }
+}
+
+/// Copies the first and the last words of a packet of at most twice so many; false where not all of it can be read.
+///
+/// # Safety
+/// As for [`load`], and there are so many words.
+#[inline(always)]
+unsafe fn ends<const WORDS: u64>(skb: *const __sk_buff, to: *mut u8, len: u64) -> bool {
+    // SAFETY: the caller's.
+    unsafe {
+        let (start, end) = ((*skb).data as usize, (*skb).data_end as usize);
+        // As in bounded, and so that the place which is compared is the place from which is read.
+        let mut rest = (len - WORDS * 8) as usize;
+        asm!("/* {0} */", inout(reg) rest, options(nomem, nostack, preserves_flags));
+        rest &= WORDS as usize * 16 - 1;
+        let mut last = start + rest;
+        asm!("/* {0} */", inout(reg) last, options(nomem, nostack, preserves_flags));
+        if start + WORDS as usize * 8 > end || last + WORDS as usize * 8 > end {
+            return false;
+        }
+        words::<WORDS>(start, to);
+        words::<WORDS>(last, to.add(rest));
+    }
+    true
+}
+
+/// Copies words, which may lie anywhere: a compiler that does not know that the kernel takes care of it would do so by the
+/// byte.
+#[inline(always)]
+unsafe fn words<const WORDS: u64>(from: usize, to: *mut u8) {
+    macro_rules! word {
+        ($($at:literal)*) => { $(
+            // SAFETY: the caller has asked for room and packet.
+            unsafe { asm!(
+                concat!("{word} = *(u64 *)({from} + ", $at, ")"),
+                concat!("*(u64 *)({to} + ", $at, ") = {word}"),
+                from = in(reg) from, to = in(reg) to, word = out(reg) _, options(nostack)
+            ) };
+        )* }
+    }
+    word!(0 8 16 24);
+    if WORDS == 8 {
+        word!(32 40 48 56);
+    }
+}
+
+/// The compiler moves no access to memory across this. Where processors keep stores in order, as x86 does, user space
+/// sees them so; elsewhere it never opens a lane.
+#[inline(always)]
+fn in_order() {
+    // SAFETY: no instruction at all.
+    unsafe { asm!("/* in order */", options(nostack, preserves_flags)) };
+}

@@ -1,0 +1,119 @@
+//! The reader's end of the lanes, see [`Chunk`].
+
+use std::{os::fd::BorrowedFd, sync::Arc};
+
+use nix::sys::mman::ProtFlags;
+use nsntrace_ebpf::{Chunk, LANE_RECORD, RecordHeader, behind};
+
+use super::{batch::header, mapping::Mapping, processors::Processors};
+use crate::error::Result;
+
+/// Chunks of a lane: with a reader that comes by every 4 ms, for a million packets a second and more.
+const MOST_CHUNKS: usize = 8;
+
+/// Bytes that all lanes take together, where there are not so many processors that a chunk for each takes more.
+const MOST_BYTES: usize = 16 << 20;
+
+/// How many chunks each of so many lanes has, a power of two.
+pub(super) fn chunks(processors: usize) -> usize {
+    let most = MOST_BYTES / size_of::<Chunk>() / processors.max(1);
+    (1 << most.max(1).ilog2()).min(MOST_CHUNKS)
+}
+
+/// The lanes of all processors.
+pub(super) struct Lanes {
+    processors: Arc<Processors>,
+    memory: Mapping,
+    /// Bytes of each.
+    size: usize,
+}
+
+/// A record in a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    /// Its packet's time.
+    pub(super) time: u64,
+    /// Where it is, for [`Lanes::bytes`].
+    pub(super) place: usize,
+    /// The position behind it.
+    pub(super) end: u64,
+}
+
+impl Lanes {
+    /// Maps a map with the processors' chunks.
+    pub(super) fn map(map: BorrowedFd<'_>, processors: Arc<Processors>) -> Result<Self> {
+        let size = processors.lane();
+        let memory = Mapping::new(map, 0, processors.count() * size, ProtFlags::PROT_READ)?;
+        Ok(Self { processors, memory, size })
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.processors.count()
+    }
+
+    /// Position of the first record of a lane that is not released.
+    pub(super) fn tail(&self, cpu: usize) -> u64 {
+        self.processors.tail(cpu)
+    }
+
+    /// The records of a lane that are not released, in the order of time.
+    pub(super) fn records(&self, cpu: usize) -> impl Iterator<Item = Record> {
+        let end = self.processors.head(cpu);
+        let mut next = self.processors.tail(cpu);
+        std::iter::from_fn(move || {
+            let position = next;
+            (position < end).then(|| {
+                let place = self.place(cpu, position);
+                let header = header(self.bytes(place, RecordHeader::SIZE));
+                next = behind(position, (RecordHeader::SIZE + header.cap_len as usize) as u64);
+                Record { time: header.time, place, end: next }
+            })
+        })
+    }
+
+    /// Gives everything in a lane before `position` back to its processor.
+    pub(super) fn release(&mut self, cpu: usize, position: u64) {
+        self.processors.set_tail(cpu, position);
+    }
+
+    /// Bytes of a record that is not released.
+    pub(super) fn bytes(&self, place: usize, length: usize) -> &[u8] {
+        assert!(length <= LANE_RECORD && place + length <= self.count() * self.size);
+        // SAFETY: within the lanes. The kernel side writes no record again that is not released, and to release it takes
+        // what hands this out for itself.
+        unsafe { std::slice::from_raw_parts(self.memory.at(place), length) }
+    }
+
+    /// Whether there is no record that is not released.
+    pub(super) fn are_empty(&self) -> bool {
+        (0..self.count()).all(|cpu| self.processors.head(cpu) == self.processors.tail(cpu))
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the lower bits are what counts")]
+    fn place(&self, cpu: usize, position: u64) -> usize {
+        cpu * self.size + position as usize % self.size
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nsntrace_ebpf::CHUNK;
+
+    use super::*;
+
+    #[test]
+    fn lanes_take_no_more_than_their_share() {
+        assert_eq!([1, 2, 16, 32, 33, 64, 65, 128, 240, 4096].map(chunks), [8, 8, 8, 8, 4, 4, 2, 2, 1, 1]);
+    }
+
+    #[test]
+    fn no_record_is_in_two_chunks() {
+        let (chunk, record) = (CHUNK as u64, LANE_RECORD as u64);
+        assert_eq!(behind(0, 33), 40);
+        assert_eq!(behind(chunk - 2 * record, record), chunk - record);
+        assert_eq!(behind(chunk - record, record), chunk);
+        assert_eq!(behind(chunk - record, 40), chunk);
+        assert_eq!(behind(3 * chunk - record - 8, 40), 3 * chunk);
+    }
+}

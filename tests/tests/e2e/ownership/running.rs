@@ -192,7 +192,7 @@ fn old_process_by_name(lab: &Lab) -> Result<()> {
     all(&python, "ip && frame contains \"word\"", 4, &old.owner())?;
     assert_eq!(python.trace_at("x.pcapng").count_of("tcp.port == 80")?, 0);
     let trace = curl.trace_at("x.pcapng");
-    assert_eq!(trace.count()? as usize, trace.count_of("tcp.dstport == 80")?);
+    assert_eq!(trace.count()?, trace.count_of("tcp.dstport == 80")? as u64);
     assert!(trace.count()? > 3);
     Ok(())
 }

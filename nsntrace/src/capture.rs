@@ -81,7 +81,7 @@ pub struct Loaded {
     processors: Arc<Processors>,
     log: Option<KernelLog>,
     watch: Option<Watch>,
-    has_owners: bool,
+    owners: Option<Owners>,
 }
 
 /// Where the packets of a capture come out.
@@ -156,7 +156,8 @@ impl Loaded {
         if let Some(filter) = &settings.filter {
             programs.filter(&mut loader, filter, &books)?;
         }
-        Ok(Self { programs, ring, lanes, processors, log, watch, has_owners: owners.is_some() })
+        let owners = owners.map(|(owners, _)| owners.clone());
+        Ok(Self { programs, ring, lanes, processors, log, watch, owners })
     }
 
     /// Attaches to interfaces in a namespace, to these directions of each. Packets go into the ring from here on. Their
@@ -183,13 +184,20 @@ impl Loaded {
     /// # Errors
     /// Where the kernel refuses it.
     pub fn attach_to_cgroup(self, path: &Path) -> Result<(Capture, Packets, Option<KernelLog>)> {
+        let owners = self.owners.clone();
         let mut parts = self.parts(None, path)?;
+        if let (Some(owners), Some(programs)) = (owners, &mut parts.0.programs) {
+            let earlier = owners::adopt(programs.object(), path, &owners)?;
+            if let Some(watch) = &mut parts.1.watch {
+                watch.begin_with(earlier);
+            }
+        }
         parts.0.attach_to_cgroup(path)?;
         Ok(parts)
     }
 
     fn parts(mut self, netns: Option<Netns>, cgroup: &Path) -> Result<(Capture, Packets, Option<KernelLog>)> {
-        if self.has_owners {
+        if self.owners.is_some() {
             owners::attach(self.programs.object(), cgroup)?;
         }
         let Self { programs, ring, lanes, processors, log, watch, .. } = self;

@@ -2,6 +2,7 @@
 
 pub mod layout;
 pub mod news;
+pub mod present;
 mod process;
 pub mod processes;
 

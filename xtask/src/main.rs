@@ -44,7 +44,7 @@ enum Task {
     },
     /// Measure what a trace costs, beside tcpdump and no capture at all
     Bench {
-        /// What: flood, filter, cgroup, summary
+        /// What: flood, filter, cgroup, summary, owners
         part: String,
         /// How often each contestant has its turn [default: 150]
         rounds: Option<usize>,

@@ -8,10 +8,13 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{CgroupArray, HashMap, Map},
+    maps::{CgroupArray, HashMap, Map, SkStorage},
     programs::{CgroupAttachMode, CgroupSock, Program, RawTracePoint},
 };
-use nsntrace_ebpf::ownership::names;
+use nsntrace_ebpf::ownership::{
+    names,
+    process::{ALIVE, WANTED},
+};
 
 use super::{
     missing,
@@ -21,7 +24,8 @@ use super::{
 };
 use crate::{
     error::{Context, Result},
-    ownership::{Owners, layout},
+    ownership::{Name, Owners, layout, news::News, present},
+    words::say,
 };
 
 /// Size of the ring buffer of events in bytes: room for some hundred beginnings of programs.
@@ -104,4 +108,60 @@ pub(super) fn attach(ebpf: &mut Ebpf, path: &Path) -> Result<()> {
     // As for packets, see there.
     let attached = sock_create.attach(&cgroup, CgroupAttachMode::Single);
     attached.map(drop).map_err(|error| not_beside(error, path))
+}
+
+/// Only where there is none: what the kernel side has noted is newer.
+const BPF_NOEXIST: u64 = 1;
+
+/// Takes over the processes that are in the cgroup already, and their sockets: one that several have is the oldest's. Where
+/// some may not be looked at, one line says so.
+///
+/// # Errors
+/// Where the kernel does not take what is noted of them.
+pub(super) fn adopt(ebpf: &mut Ebpf, path: &Path, owners: &Owners) -> Result<Vec<News>> {
+    if !present::are_numbered_alike() {
+        say!(
+            "nsntrace: processes that run already have other numbers for the kernel than here, so packets of their open \
+             sockets have no owners"
+        );
+        return Ok(Vec::new());
+    }
+    let processes = present::processes(path);
+    for process in &processes {
+        note_process(ebpf, process, owners)?;
+    }
+    let failures: Vec<_> = processes
+        .iter()
+        .filter_map(|process| {
+            note_sockets(ebpf, process.pid).err().filter(|_| present::is_there(process.pid))
+        })
+        .collect();
+    if let Some(error) = failures.first() {
+        let count = failures.len();
+        say!("nsntrace: packets of sockets that {count} processes have open already have no owners: {error}");
+    }
+    Ok(processes)
+}
+
+fn note_process(ebpf: &mut Ebpf, process: &News, owners: &Owners) -> Result<()> {
+    let is_wanted = Name::new(&process.name).is_ok_and(|name| owners.only.contains(&name));
+    let known = ALIVE | if is_wanted { WANTED } else { 0 };
+    let map = ebpf.map_mut(names::PROCESSES).ok_or_else(|| missing(names::PROCESSES))?;
+    let mut map: HashMap<_, u32, u32> = HashMap::try_from(map).context("use", names::PROCESSES)?;
+    // It is there already if the kernel side was faster.
+    let _ = map.insert(process.pid, known, BPF_NOEXIST);
+    if !present::is_there(process.pid) {
+        let _ = map.remove(&process.pid);
+    }
+    Ok(())
+}
+
+fn note_sockets(ebpf: &mut Ebpf, pid: u32) -> Result<()> {
+    let map = ebpf.map_mut(names::TAGS).ok_or_else(|| missing(names::TAGS))?;
+    let mut map: SkStorage<_, [u32; 2]> = SkStorage::try_from(map).context("use", names::TAGS)?;
+    for socket in present::sockets(pid).context("look at the sockets of process", pid)? {
+        // It has a tag already if an older process has it too.
+        let _ = map.insert(&socket, [pid, 0], BPF_NOEXIST);
+    }
+    Ok(())
 }

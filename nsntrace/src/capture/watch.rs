@@ -12,22 +12,32 @@ use crate::ownership::news::News;
 const LOOKS: usize = 1000;
 
 /// Where the news come out.
-pub struct Watch(Ring);
+pub struct Watch {
+    ring: Ring,
+    /// What was there before.
+    earlier: Vec<News>,
+}
 
 impl Watch {
     /// A watch on a ring buffer of events.
     pub(super) fn new(ring: Ring) -> Self {
-        Self(ring)
+        Self { ring, earlier: Vec::new() }
+    }
+
+    /// Hands out these first.
+    pub(super) fn begin_with(&mut self, earlier: Vec<News>) {
+        self.earlier = earlier;
     }
 
     /// Hands out what has happened by now, in order: all that comes before what was captured by now.
     pub fn news(&mut self, mut take: impl FnMut(News)) {
+        self.earlier.drain(..).for_each(&mut take);
         for _ in 0..LOOKS {
-            let mut records = self.0.records(self.0.position());
+            let mut records = self.ring.records(self.ring.position());
             records.by_ref().filter_map(|record| News::read(record.data)).for_each(&mut take);
             let reached = records.position();
-            self.0.release(reached);
-            if self.0.is_empty() {
+            self.ring.release(reached);
+            if self.ring.is_empty() {
                 return;
             }
             thread::yield_now();
@@ -37,6 +47,6 @@ impl Watch {
 
 impl AsFd for Watch {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.ring.as_fd()
     }
 }

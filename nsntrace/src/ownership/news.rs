@@ -29,6 +29,15 @@ pub enum Kind {
         /// Its words; empty where they are not known.
         words: Vec<String>,
     },
+    /// It was there before it was followed. The time is that of its beginning.
+    Present {
+        /// The number of its parent.
+        parent: u32,
+        /// The path of its executable; empty where it is not known.
+        file: String,
+        /// Its words; empty where they are not known.
+        words: Vec<String>,
+    },
     /// It ends.
     Exit,
 }

@@ -36,7 +36,7 @@ impl fmt::Display for Run {
         let Self { pid, user, packets, .. } = self;
         write!(f, "process {pid} {}", plain(&self.name))?;
         if let Some((parent, name)) = &self.parent {
-            write!(f, ", parent {parent} {}", plain(name))?;
+            write!(f, ", parent {}", format!("{parent} {}", plain(name)).trim_end())?;
         }
         write!(f, ", user {user}, from {}", Seconds(self.began))?;
         if let Some(ended) = self.ended {

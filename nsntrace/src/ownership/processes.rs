@@ -73,6 +73,22 @@ impl Processes {
                     ..Run::default()
                 });
             }
+            Kind::Present { parent, file, words } => {
+                let parent = Some((parent, self.latest(parent).map_or("", |run| &run.name).to_owned()));
+                let (became, began) = (time, time);
+                self.add(Run {
+                    since,
+                    became,
+                    began,
+                    pid,
+                    parent,
+                    user,
+                    name,
+                    file,
+                    words,
+                    ..Run::default()
+                });
+            }
             Kind::Exit => self.end(pid, time, false),
         }
     }

@@ -92,7 +92,10 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("upkeep", upkeep::CASES),
     ("flood", flood::CASES),
     ("tls_keys", tls_keys::CASES),
-    ("ownership", ownership::CASES),
+    ("ownership", ownership::PARTS[0]),
+    ("ownership", ownership::PARTS[1]),
+    ("ownership", ownership::PARTS[2]),
+    ("ownership", ownership::PARTS[3]),
     ("summary", summary::CASES),
     ("names", names::CASES),
 ];

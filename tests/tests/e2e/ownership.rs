@@ -3,14 +3,19 @@
 use std::io::Write;
 use std::{collections::HashSet, fs};
 
-use anyhow::{Context, Result, bail, ensure};
-use nsntrace_tests::{
-    Done, HOST_ADDRESS, Lab, Pcapng, Running, SERVER_ADDRESS, SERVER_ADDRESS6, Summary, ask, number_before,
-};
+use anyhow::{Context, Result, ensure};
+use nsntrace_tests::{Done, HOST_ADDRESS, Lab, Pcapng, Running, SERVER_ADDRESS, SERVER_ADDRESS6, ask};
 
 use crate::{Case, cases};
 
-pub const CASES: &[Case] = cases![
+mod running;
+mod table;
+mod wanted;
+
+/// Those of this group, in its parts.
+pub const PARTS: [&[Case]; 4] = [CASES, table::CASES, wanted::CASES, running::CASES];
+
+const CASES: &[Case] = cases![
     every_packet_of_a_download,
     both_families_and_protocols,
     forking_server,
@@ -25,15 +30,6 @@ pub const CASES: &[Case] = cases![
     packet_sockets,
     several_at_once,
     nothing_is_loaded_for_a_pcap,
-    table_of_processes,
-    table_of_short_lived_processes,
-    table_of_each_file,
-    process_by_name,
-    process_and_filter,
-    process_that_changes_its_name,
-    process_that_has_ended,
-    wrong_process,
-    processes_in_the_summary,
 ];
 
 /// What the trace says of the packets that a filter picks, one after the other; empty where it says nothing.
@@ -468,237 +464,4 @@ fn program_types(run: &Running) -> Result<HashSet<String>> {
         );
     }
     Ok(types)
-}
-
-/// What the trace says of a process.
-#[derive(Debug)]
-struct Process {
-    pid: u32,
-    name: String,
-    parent: String,
-    user: String,
-    from: f64,
-    to: f64,
-    packets: usize,
-    rest: String,
-}
-
-/// Reads `process PID NAME, parent PID NAME, user ID, from SECONDS to SECONDS, N packets, PATH: WORDS`.
-fn process(line: &str) -> Result<Process> {
-    let parts: Vec<_> = line.splitn(6, ", ").collect();
-    let [process, parent, user, time, packets, rest] = parts[..] else { bail!("{line}") };
-    let part = |text: &str, word: &str| -> Result<String> {
-        Ok(text.strip_prefix(word).with_context(|| format!("no {word:?} in {line}"))?.to_owned())
-    };
-    let process = part(process, "process ")?;
-    let (pid, name) = process.split_once(' ').context("no name")?;
-    let time = part(time, "from ")?;
-    let (from, to) = time.split_once(" to ").with_context(|| format!("no end in {line}"))?;
-    Ok(Process {
-        pid: pid.parse()?,
-        name: name.into(),
-        parent: part(parent, "parent ")?,
-        user: part(user, "user ")?,
-        from: from.parse()?,
-        to: to.parse()?,
-        packets: packets.trim_end_matches(" packets").parse()?,
-        rest: rest.into(),
-    })
-}
-
-fn table(done: &Done) -> Result<Vec<Process>> {
-    Pcapng::read(&done.dir.join("x.pcapng"))?.processes.iter().map(|line| process(line)).collect()
-}
-
-fn table_of_processes(lab: &Lab) -> Result<()> {
-    let web = lab.web()?;
-    // What is of no use to a terminal is not in it.
-    let script = r#"curl -s -o /dev/null "$1" "$2" & echo "curl $!"; wait; echo "sh $$""#;
-    let words = ["sh", "-c", script, "sh", &web.url, "file:///\u{1b}[31m"];
-    let done = run(lab, &["-u", "nobody"], &words)?;
-    let (sh, curl) = (printed(&done, "sh")?, printed(&done, "curl")?);
-    let table = table(&done)?;
-    let [shell, client] = &table[..] else { panic!("{table:?}") };
-    assert_eq!((shell.pid.to_string(), &shell.name[..]), (sh.clone(), "sh"));
-    assert!(shell.parent.ends_with(" nsntrace"), "{shell:?}");
-    assert!(shell.rest.starts_with("/usr/bin/sh: sh -c 'curl -s -o /dev/null"), "{shell:?}");
-    assert_eq!((client.pid.to_string(), &client.name[..]), (curl.clone(), "curl"));
-    assert_eq!(client.parent, format!("{sh} sh"));
-    assert_eq!((&shell.user[..], &client.user[..]), ("65534", "65534"));
-    assert_eq!(client.rest, format!("/usr/bin/curl: curl -s -o /dev/null {} 'file:///?[31m'", web.url));
-    assert_eq!((shell.packets, client.packets), (0, owners(&done, "tcp")?.len()));
-    let during = done.trace_at("x.pcapng").fields("tcp", &["frame.time_epoch"])?;
-    let time =
-        |row: Option<&Vec<String>>| row.context("no packets").and_then(|row| Ok(row[0].parse::<f64>()?));
-    let (first, last) = (time(during.first())?, time(during.last())?);
-    assert!(shell.from <= client.from && client.from <= first, "{table:?}, {first}");
-    assert!(client.to <= shell.to && client.to <= last + 1.0, "{table:?}, {last}");
-    Ok(())
-}
-
-/// Two hundred that do nothing are all in it, and so is what each was called with.
-fn table_of_short_lived_processes(lab: &Lab) -> Result<()> {
-    let script = "for number in $(seq 200); do /bin/true $number; done";
-    let table = table(&run(lab, &[], &["sh", "-c", script])?)?;
-    let all: Vec<_> = table.iter().filter(|process| process.name == "true").collect();
-    let expected: Vec<_> = (1..=200).map(|number| format!("/bin/true: /bin/true {number}")).collect();
-    assert_eq!(
-        all.iter().map(|process| &process.rest).collect::<Vec<_>>(),
-        expected.iter().collect::<Vec<_>>()
-    );
-    assert_eq!(all.iter().map(|process| process.pid).collect::<HashSet<_>>().len(), 200);
-    let shell = table.iter().find(|process| process.name == "sh").context("no shell")?;
-    for process in all {
-        assert_eq!(process.parent, format!("{} sh", shell.pid));
-        assert!(shell.from <= process.from && process.from <= process.to && process.to <= shell.to);
-    }
-    Ok(())
-}
-
-/// Each file of a rotation tells of those that were there in its time.
-fn table_of_each_file(lab: &Lab) -> Result<()> {
-    let (web, _sink) = (lab.web()?, lab.udp_sink(9)?);
-    let script = r#"curl -s -o page "$1"; curl -s -o page "$1"; exec bash -c "echo >/dev/udp/$2/9""#;
-    let words = ["-C", "2", "sh", "-c", script, "sh", &web.url, SERVER_ADDRESS];
-    let done = run(lab, &[], &words)?;
-    let names = |number: &str| -> Result<Vec<String>> {
-        let lines = Pcapng::read(&done.dir.join(format!("x.pcapng{number}")))?.processes;
-        Ok(lines.iter().filter_map(|line| line.split([' ', ',']).nth(2)).map(String::from).collect())
-    };
-    assert_eq!(names("")?, ["sh", "curl"]);
-    // The first download ends, and the second begins.
-    assert_eq!(names("1")?, ["sh", "curl", "curl"]);
-    let last = (1..10).take_while(|number| done.dir.join(format!("x.pcapng{number}")).exists()).last();
-    let last = names(&last.context("one file")?.to_string())?;
-    assert!(last.contains(&"bash".into()) && !last.contains(&"sh".into()), "{last:?}");
-    Ok(())
-}
-
-/// What each of several programs does, and the packets of all of them as the interface counts them.
-const SEVERAL: &str = r#"
-    count() { cat /sys/class/net/nscap*/statistics/?x_packets | paste -s -d + | sed "s/.*/$1 &/"; }
-    count before
-    for number in 1 2 3; do python3 -c "$1" udp "$2" 7 20 >/dev/null; done
-    busybox ping -c 2 "$2" >/dev/null
-    curl -s -o page "$3"
-    count after"#;
-
-fn several(lab: &Lab, options: &[&str]) -> Result<Done> {
-    let _echo = lab.udp_echo(7)?;
-    let web = lab.web()?;
-    let ask = ask::ask("udp", "", "")[2];
-    let words = ["sh", "-c", SEVERAL, "sh", ask, SERVER_ADDRESS, &web.url];
-    let done = run(lab, &[&["-v"], options].concat(), &words)?;
-    // Nothing is missing in the books: what passed was kept, or counted as filtered out.
-    let count = |word: &str| -> Result<u64> {
-        Ok(printed(&done, word)?.split('+').map(str::parse::<u64>).sum::<Result<_, _>>()?)
-    };
-    let sum = count("after")? - count("before")?;
-    let books = done.line_with(" packets filtered out")?;
-    let (filtered, rest) = books.split_once(" packets filtered out, ").context("no books")?;
-    let filtered: u64 = filtered.trim_start_matches("nsntrace: ").parse()?;
-    assert_eq!(filtered + number_before(rest, " matched")?, sum, "{books}");
-    assert_eq!(number_before(rest, " matched")?, done.captured()?);
-    Ok(done)
-}
-
-fn process_by_name(lab: &Lab) -> Result<()> {
-    let done = several(lab, &["--process", "python3"])?;
-    let trace = done.trace_at("x.pcapng");
-    assert_eq!((trace.count()?, trace.count_of("udp.port == 7")?), (6, 6));
-    assert!(owners(&done, "udp")?.iter().all(|owner| owner.ends_with(" python3")));
-    // Of several, and in a format that does not tell of them.
-    drop(done);
-    let lab = Lab::new()?;
-    let done = several(&lab, &["--process", "busybox", "--process", "curl", "--format", "pcap"])?;
-    let trace = done.trace_at("x.pcapng");
-    assert_eq!((trace.count_of("!icmp && !tcp")?, trace.count_of("icmp")?), (0, 4));
-    assert!(trace.count_of("tcp")? > 20);
-    assert!(trace.http_bodies()?.contains_key("data.bin"));
-    Ok(())
-}
-
-fn process_and_filter(lab: &Lab) -> Result<()> {
-    let done = several(
-        lab,
-        &["--process", "python3", "--process", "curl", "-f", "udp and inbound or tcp[13] & 2 != 0"],
-    )?;
-    let trace = done.trace_at("x.pcapng");
-    assert_eq!(trace.count()?, 5);
-    assert_eq!((trace.count_of("udp.srcport == 7")?, trace.count_of("tcp.flags.syn == 1")?), (3, 2));
-    Ok(())
-}
-
-fn process_that_changes_its_name(lab: &Lab) -> Result<()> {
-    let _sink = lab.udp_sink(9)?;
-    for (name, word) in [("python3", "before"), ("sh", "after")] {
-        let program = ["python3", "-c", EXECUTES, SERVER_ADDRESS];
-        let done = run(lab, &["--process", name], &program)?;
-        let trace = done.trace_at("x.pcapng");
-        assert_eq!(
-            (trace.count()?, trace.count_of(&format!("frame contains \"{word}\""))?),
-            (1, 1),
-            "{name}"
-        );
-    }
-    Ok(())
-}
-
-/// What comes for a process when it has ended is wanted too. Its name has more than 15 characters.
-fn process_that_has_ended(lab: &Lab) -> Result<()> {
-    let _server = ask::start(lab.internet(["python3", "-c", LATE, SERVER_ADDRESS])?)?;
-    let client = "import socket, sys; socket.create_connection((sys.argv[1], 7000))";
-    let script = r#"
-        ln -s "$(command -v python3)" a-client-with-a-long-name
-        ./a-client-with-a-long-name -c "$1" "$3"
-        python3 -c "$2" udp "$3" 7 20"#;
-    let words = ["sh", "-c", script, "sh", client, ask::ask("udp", "", "")[2], SERVER_ADDRESS];
-    let done = run(lab, &["--process", "a-client-with-a-long-name"], &words)?;
-    assert!(done.text().contains("closed"), "{}", done.text());
-    let trace = done.trace_at("x.pcapng");
-    // Its own end of the connection, the other one, and the last acknowledgement.
-    assert_eq!((trace.count_of("tcp.flags.fin == 1")?, trace.count_of("!tcp")?), (2, 0));
-    assert!(owners(&done, "tcp")?.iter().all(|owner| owner.ends_with(" a-client-with-a")));
-    Ok(())
-}
-
-fn wrong_process(lab: &Lab) -> Result<()> {
-    let before = lab.snapshot()?;
-    for (name, reason) in [("", "the name of a process"), ("/usr/bin/curl", "such as curl")] {
-        let done = lab.nsntrace(["--process", name, "true"])?.run()?;
-        assert!(done.complaint()?.contains(reason), "{}", done.stderr);
-    }
-    // Nobody has it: nothing is captured.
-    let script = r#"busybox ping -c 1 "$1" >/dev/null"#;
-    let done = run(lab, &["--process", "no-such-name"], &["sh", "-c", script, "sh", SERVER_ADDRESS])?;
-    assert_eq!(done.captured()?, 0);
-    lab.assert_clean(&before)
-}
-
-/// A row of the summary is that of a process's name, or of what nobody's terminal obeys of it.
-fn processes_in_the_summary(lab: &Lab) -> Result<()> {
-    let _servers = (lab.web()?, lab.udp_echo(7)?);
-    let script = r#"
-        ln -s "$(command -v curl)" "$(printf 'a\033[31mname')"
-        for name in curl ./a*; do "$name" -s -o page "http://$2/" & echo "${name##*/} $!"; wait; done
-        for number in 1 2; do python3 -c "$1" udp "$2" 7 20 >/dev/null & echo "python$number $!"; wait; done"#;
-    let words = ["sh", "-c", script, "sh", ask::ask("udp", "", "")[2], SERVER_ADDRESS];
-    let done = lab.nsntrace([&["--summary=json"], &words[..]].concat())?.run()?.exited(0)?;
-    let summary = Summary::of(&done)?;
-    let pid = |word: &str| -> Result<u64> { Ok(printed(&done, word)?.parse()?) };
-    for (process, expected) in [
-        ("curl", vec![pid("curl")?]),
-        ("a?[31mname", vec![pid("a\u{1b}[31mname")?]),
-        ("python3", vec![pid("python1")?, pid("python2")?]),
-    ] {
-        assert_eq!(summary.peer_of(process)?.numbers("pids")?, expected, "{process}");
-    }
-
-    let done = lab.nsntrace([&["--summary"], &words[..]].concat())?.run()?.exited(0)?;
-    for (process, port) in [("curl", 80), ("a?[31mname", 80), ("python3", 7)] {
-        let row = done.line_with(&format!("{process} "))?;
-        ensure!(row.contains(&format!("{SERVER_ADDRESS}:{port} ")), "{row}");
-    }
-    ensure!(!done.stderr.contains('\u{1b}'), "{:?}", done.stderr);
-    Ok(())
 }

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
-use nsntrace_tests::{Cgroup, Lab, Server};
+use nsntrace_tests::{Cgroup, Lab, SERVER_ADDRESS, Server};
 
 use crate::{
     flood::COUNT,
@@ -71,7 +71,8 @@ impl Host {
         let lab = Lab::new()?;
         let sink = lab.udp_sink(9)?;
         let cgroups = [lab.cgroup("flood")?, lab.cgroup("idle")?];
-        let mut sender = Sender::start(lab.host_in(&cgroups[0], ["sh", "-c", &sender::commands()])?)?;
+        let mut sender =
+            Sender::start(lab.host_in(&cgroups[0], ["sh", "-c", &sender::commands(SERVER_ADDRESS)])?)?;
         sender.flood(1)?;
         Ok(Self { sender, _sink: sink, cgroups, lab })
     }
@@ -105,7 +106,7 @@ impl Namespace {
     fn new(options: &[&str]) -> Result<Self> {
         let lab = Lab::new()?;
         let sink = lab.udp_sink(9)?;
-        let job = lab.nsntrace(options.iter().chain(&["sh", "-c", &sender::commands()]))?;
+        let job = lab.nsntrace(options.iter().chain(&["sh", "-c", &sender::commands(SERVER_ADDRESS)]))?;
         let mut sender = Sender::start(job)?;
         sender.flood(1)?;
         Ok(Self { sender, _sink: sink, _lab: lab })

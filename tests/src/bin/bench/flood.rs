@@ -1,7 +1,7 @@
 //! Small UDP packets, as fast as one sender can: what a capture adds to the price of each.
 
 use anyhow::{Result, ensure};
-use nsntrace_tests::{Lab, Server};
+use nsntrace_tests::{Lab, SERVER_ADDRESS, Server};
 
 use crate::{
     sender::{self, Sender},
@@ -132,9 +132,9 @@ impl Contestant {
 /// What runs in the namespace: a flood for each line of stdin. tcpdump is there only meanwhile, for with it all packets
 /// of the machine get a time.
 fn script(who: Who, filter: &str) -> String {
-    let flood = sender::command();
+    let flood = sender::command(SERVER_ADDRESS);
     match who {
-        Who::Nobody | Who::Nsntrace => sender::commands(),
+        Who::Nobody | Who::Nsntrace => sender::commands(SERVER_ADDRESS),
         Who::Tcpdump => format!(
             "device=$(ls /proc/sys/net/ipv4/conf | grep nscap)
              while read -r count; do

@@ -6,6 +6,7 @@
 mod cgroup;
 mod filter;
 mod flood;
+mod owners;
 mod sender;
 mod statistics;
 mod summary;
@@ -18,7 +19,7 @@ const ROUNDS: usize = 150;
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let part = arguments.next().context("usage: bench flood|filter|cgroup|summary [ROUNDS]")?;
+    let part = arguments.next().context("usage: bench flood|filter|cgroup|summary|owners [ROUNDS]")?;
     let rounds =
         arguments.next().map_or(Ok(ROUNDS), |rounds| rounds.parse()).context("ROUNDS is a number")?;
     if let Some(reason) = why_no_lab() {
@@ -29,6 +30,7 @@ fn main() -> Result<()> {
         "filter" => filter::bench(rounds),
         "cgroup" => cgroup::bench(rounds),
         "summary" => summary::bench(rounds),
+        "owners" => owners::bench(rounds),
         other => bail!("no such bench: {other}"),
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use nix::unistd::Pid;
-use nsntrace_tests::{Done, Job, Running, SERVER_ADDRESS};
+use nsntrace_tests::{Done, Job, Running};
 
 /// More than a bench takes.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -56,14 +56,14 @@ impl Sender {
     }
 }
 
-/// In a shell: a flood of `$count` packets, which says how many were sent and in how many nanoseconds.
-pub fn command() -> String {
+/// In a shell: a flood of `$count` packets to an address, which says how many were sent and in how many nanoseconds.
+pub fn command(address: &str) -> String {
     // It is built beside this program.
     let flood = std::env::current_exe().unwrap_or_default().with_file_name("flood");
-    format!("{} {SERVER_ADDRESS}:9 $count", flood.display())
+    format!("{} {address}:9 $count", flood.display())
 }
 
-/// In a shell: a flood for each line of stdin.
-pub fn commands() -> String {
-    format!("while read -r count; do {}; done", command())
+/// In a shell: a flood to an address for each line of stdin.
+pub fn commands(address: &str) -> String {
+    format!("while read -r count; do {}; done", command(address))
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use nsntrace_tests::{Lab, Server};
+use nsntrace_tests::{Lab, SERVER_ADDRESS, Server};
 
 use crate::{
     flood::COUNT,
@@ -66,7 +66,7 @@ impl Contestant {
     fn new(options: &[&str]) -> Result<Self> {
         let lab = Lab::new()?;
         let sink = lab.udp_sink(9)?;
-        let job = lab.nsntrace(options.iter().chain(&["sh", "-c", &sender::commands()]))?;
+        let job = lab.nsntrace(options.iter().chain(&["sh", "-c", &sender::commands(SERVER_ADDRESS)]))?;
         let mut sender = Sender::start(job)?;
         sender.flood(1)?;
         Ok(Self { sender, _sink: sink, _lab: lab })

@@ -1,0 +1,139 @@
+//! Processes that are there before they are followed, and their sockets, by what /proc tells of them.
+
+use std::{
+    fs, io,
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
+    path::Path,
+};
+
+use nix::unistd::{SysconfVar, sysconf};
+
+use super::news::{Kind, News, words};
+use crate::cgroup::below;
+
+/// The initial namespace of processes: the kernel side tells numbers of that.
+const INITIAL: &str = "pid:[4026531836]";
+
+/// Whether processes have the same numbers here as in the kernel.
+pub fn are_numbered_alike() -> bool {
+    fs::read_link("/proc/self/ns/pid").is_ok_and(|name| name == Path::new(INITIAL))
+}
+
+/// The processes in a cgroup and below it, the oldest first.
+pub fn processes(cgroup: &Path) -> Vec<News> {
+    let mut processes = Vec::new();
+    for folder in below(cgroup) {
+        // One that has just been removed has no processes.
+        let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+        processes.extend(text.lines().filter_map(|line| process(line.parse().ok()?)));
+    }
+    processes.sort_by_key(|process| process.time);
+    processes
+}
+
+/// None if it has ended meanwhile.
+fn process(pid: u32) -> Option<News> {
+    let read = |name: &str| fs::read(format!("/proc/{pid}/{name}"));
+    let text = |name: &str| Some(String::from_utf8_lossy(&read(name).ok()?).into_owned());
+    let (parent, time) = parent_and_start(&text("stat")?)?;
+    let status = text("status")?;
+    let user = status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_whitespace().next()?;
+    let file = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    Some(News {
+        time,
+        pid,
+        user: user.parse().ok()?,
+        name: text("comm")?.trim_end_matches('\n').to_owned(),
+        kind: Kind::Present {
+            parent,
+            file: file.to_string_lossy().into_owned(),
+            words: words(&read("cmdline").ok()?),
+        },
+    })
+}
+
+/// The number of the parent, and when the process began in nanoseconds of `CLOCK_BOOTTIME`: fields 4 and 22 of proc_pid_stat(5),
+/// where the second is a name with whatever in it.
+fn parent_and_start(stat: &str) -> Option<(u32, u64)> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    let fields: Vec<_> = rest.split_whitespace().collect();
+    let ticks: u64 = fields.get(22 - 3)?.parse().ok()?;
+    let per_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().and_then(|ticks| u64::try_from(ticks).ok());
+    let start = ticks * (1_000_000_000 / per_second.filter(|ticks| *ticks > 0).unwrap_or(100));
+    Some((fields.get(4 - 3)?.parse().ok()?, start))
+}
+
+/// Whether a process is there still.
+pub fn is_there(pid: u32) -> bool {
+    Path::new("/proc").join(pid.to_string()).exists()
+}
+
+/// The sockets of a process.
+///
+/// # Errors
+/// Where the process may not be looked at.
+pub fn sockets(pid: u32) -> io::Result<Vec<OwnedFd>> {
+    let process = open(pid)?;
+    let mut sockets = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
+        let is_socket = |path: &Path| path.to_string_lossy().starts_with("socket:");
+        if !fs::read_link(entry.path()).is_ok_and(|path| is_socket(&path)) {
+            continue;
+        }
+        let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        match take(&process, number) {
+            Ok(socket) => sockets.push(socket),
+            // Closed meanwhile.
+            Err(error) if error.raw_os_error() == Some(libc::EBADF) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(sockets)
+}
+
+/// A descriptor for a process.
+fn open(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: plain numbers.
+    descriptor(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
+}
+
+/// A descriptor for what a process has open under this number.
+fn take(process: &OwnedFd, number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: plain numbers.
+    descriptor(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_fd().as_raw_fd(), number, 0) })
+}
+
+fn descriptor(result: libc::c_long) -> io::Result<OwnedFd> {
+    match RawFd::try_from(result) {
+        // SAFETY: new, and nobody else's.
+        Ok(number) if number >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(number) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_name_may_have_anything_in_it() {
+        let rest = " S 17 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 250 0 0";
+        let (parent, start) = parent_and_start(&format!("5 (a) b 9 ) {rest}")).expect("valid");
+        assert_eq!(parent, 17);
+        assert_eq!(start % 250, 0);
+        assert!(start >= 250_000_000, "{start}");
+        assert_eq!(parent_and_start("5 (a"), None);
+    }
+
+    #[test]
+    fn own_process_is_found() {
+        let found = process(std::process::id()).expect("it is there");
+        let Kind::Present { parent, words, .. } = found.kind else { panic!("{found:?}") };
+        assert_eq!(parent, std::os::unix::process::parent_id());
+        assert!(words.len() == std::env::args().count() && is_there(found.pid));
+        let _socket = TcpListener::bind("127.0.0.1:0").expect("bound");
+        assert!(!sockets(found.pid).expect("one's own").is_empty());
+    }
+}

@@ -72,17 +72,18 @@ unsafe fn copy(skb: *const __sk_buff, to: *mut u8, len: u64) -> bool {
 /// # Safety
 /// As for [`load`], and there are so many words.
 #[inline(always)]
-unsafe fn ends<const WORDS: u64>(skb: *const __sk_buff, to: *mut u8, len: u64) -> bool {
+#[expect(clippy::cast_possible_truncation, reason = "a bounded length is small")]
+unsafe fn ends<const WORDS: usize>(skb: *const __sk_buff, to: *mut u8, len: u64) -> bool {
     // SAFETY: the caller's.
     unsafe {
         let (start, end) = ((*skb).data as usize, (*skb).data_end as usize);
         // As in bounded, and so that the place which is compared is the place from which is read.
-        let mut rest = (len - WORDS * 8) as usize;
+        let mut rest = len as usize - WORDS * 8;
         asm!("/* {0} */", inout(reg) rest, options(nomem, nostack, preserves_flags));
-        rest &= WORDS as usize * 16 - 1;
+        rest &= WORDS * 16 - 1;
         let mut last = start + rest;
         asm!("/* {0} */", inout(reg) last, options(nomem, nostack, preserves_flags));
-        if start + WORDS as usize * 8 > end || last + WORDS as usize * 8 > end {
+        if start + WORDS * 8 > end || last + WORDS * 8 > end {
             return false;
         }
         words::<WORDS>(start, to);
@@ -94,7 +95,7 @@ unsafe fn ends<const WORDS: u64>(skb: *const __sk_buff, to: *mut u8, len: u64) -
 /// Copies words, which may lie anywhere: a compiler that does not know that the kernel takes care of it would do so by the
 /// byte.
 #[inline(always)]
-unsafe fn words<const WORDS: u64>(from: usize, to: *mut u8) {
+unsafe fn words<const WORDS: usize>(from: usize, to: *mut u8) {
     macro_rules! word {
         ($($at:literal)*) => { $(
             // SAFETY: the caller has asked for room and packet.

@@ -39,6 +39,10 @@ const SETTING: &str = "/proc/sys/net/ipv4/conf/default/forwarding";
 const CAPABILITIES: [(&str, u32); 3] =
     [("CAP_DAC_OVERRIDE", 1), ("CAP_NET_ADMIN", 12), ("CAP_SYS_ADMIN", 21)];
 
+/// Before Linux 5.11 BPF takes locked memory, and more than a process usually may have.
+const CAPABILITY_OF_MEMORY: [(&str, u32); 1] = [("CAP_SYS_RESOURCE", 24)];
+const NO_LOCKED_MEMORY: (u8, u8) = (5, 11);
+
 /// And what else is needed with `-u`.
 const CAPABILITIES_OF_USERS: [(&str, u32); 2] = [("CAP_SETGID", 6), ("CAP_SETUID", 7)];
 
@@ -146,8 +150,11 @@ fn root() -> Result<()> {
 fn capabilities(with_user: bool) -> Result<()> {
     let status =
         fs::read_to_string("/proc/thread-self/status").context("read", "/proc/thread-self/status")?;
-    let more = if with_user { &CAPABILITIES_OF_USERS[..] } else { &[] };
-    match lacking(&status, &[&CAPABILITIES, more].concat())[..] {
+    let (major, minor) = NO_LOCKED_MEMORY;
+    let is_old = KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(major, minor, 0));
+    let for_memory = if is_old { &CAPABILITY_OF_MEMORY[..] } else { &[] };
+    let for_user = if with_user { &CAPABILITIES_OF_USERS[..] } else { &[] };
+    match lacking(&status, &[&CAPABILITIES, for_memory, for_user].concat())[..] {
         [] => Ok(()),
         ref names => Err(Error::told(format!(
             "root is without {} here: give the container what it lacks, or run nsntrace outside of it",

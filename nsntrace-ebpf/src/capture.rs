@@ -95,7 +95,7 @@ impl Packet {
     /// Writes the header where the packet is to be. `time` is taken only when there is a place: who is held up before it
     /// has one would be stamped long before those that user space has seen meanwhile.
     ///
-    /// Field by field from where the kernel has it: a copy on the stack would be read sooner than it is there.
+    /// Field by field from where the kernel has it, without a copy on the stack.
     ///
     /// # Safety
     /// There is room for it, which the verifier checks.

@@ -8,14 +8,12 @@ use nsntrace_ebpf::ownership::Tag;
 
 use super::{
     current,
-    headers::{self, TCP, UDP, read},
+    headers::{self, TCP, TCP_FLAGS, UDP, read},
     socket, tags,
 };
 
 /// Flags of TCP: the beginning and the end of a connection.
 const FIN_SYN_RST: u8 = 0b111;
-
-const TCP_FLAGS: u32 = 13;
 
 /// At an interface.
 #[inline(always)]

@@ -14,6 +14,9 @@ pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 const ICMP6: u8 = 58;
 
+/// Where the flags are in the header of TCP.
+pub const TCP_FLAGS: u32 = 13;
+
 /// Where the headers begin in a frame, and the protocols there.
 const NETWORK: u32 = 14;
 const IPV4: u16 = 0x0800;

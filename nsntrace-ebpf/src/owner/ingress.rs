@@ -2,10 +2,9 @@
 
 use aya_ebpf::bindings::__sk_buff;
 
-use super::headers::{self, TCP, read};
+use super::headers::{self, TCP, TCP_FLAGS, read};
 
 /// Flags of TCP.
-const FLAGS: u32 = 13;
 const SYN: u8 = 0b10;
 const SYN_ACK: u8 = 0b10010;
 
@@ -18,7 +17,7 @@ pub fn owner(skb: *mut __sk_buff) -> u32 {
         owner => return owner,
     }
     // Nobody listens to who wants a new connection: that has nothing to do with an older one between the same ports.
-    if flow.protocol as u8 == TCP && read::<u8>(skb, transport + FLAGS).unwrap_or(0) & SYN_ACK == SYN {
+    if flow.protocol as u8 == TCP && read::<u8>(skb, transport + TCP_FLAGS).unwrap_or(0) & SYN_ACK == SYN {
         flow.forget();
         return 0;
     }

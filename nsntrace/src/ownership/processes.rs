@@ -33,61 +33,28 @@ impl Processes {
     /// Takes what has happened at `time`, since the epoch.
     pub fn take(&mut self, news: News, time: Duration) {
         let News { time: since, pid, user, name, kind } = news;
+        let run = Run { since, became: time, began: time, pid, user, name, ..Run::default() };
         match kind {
             Kind::Fork(parent) => {
                 let before = self.latest(parent);
                 let (file, words) =
                     before.map_or_else(Default::default, |run| (run.file.clone(), run.words.clone()));
                 // A thread may have a name of its own.
-                let name = before.map_or(name, |run| run.name.clone());
+                let name = before.map_or_else(|| run.name.clone(), |before| before.name.clone());
                 let parent = Some((parent, name.clone()));
                 self.end(pid, time, false);
-                self.add(Run {
-                    since,
-                    became: time,
-                    began: time,
-                    pid,
-                    parent,
-                    user,
-                    name,
-                    file,
-                    words,
-                    ..Run::default()
-                });
+                self.add(Run { parent, name, file, words, ..run });
             }
             Kind::Exec { file, words } => {
                 let before = self.latest(pid).map(|run| (run.parent.clone(), run.began, run.packets));
                 let (parent, began, packets) = before.unwrap_or_else(|| (self.starter.take(), time, 0));
                 let began = if packets == 0 { began } else { time };
                 self.end(pid, time, true);
-                self.add(Run {
-                    since,
-                    became: time,
-                    began,
-                    pid,
-                    parent,
-                    user,
-                    name,
-                    file,
-                    words,
-                    ..Run::default()
-                });
+                self.add(Run { began, parent, file, words, ..run });
             }
             Kind::Present { parent, file, words } => {
                 let parent = Some((parent, self.latest(parent).map_or("", |run| &run.name).to_owned()));
-                let (became, began) = (time, time);
-                self.add(Run {
-                    since,
-                    became,
-                    began,
-                    pid,
-                    parent,
-                    user,
-                    name,
-                    file,
-                    words,
-                    ..Run::default()
-                });
+                self.add(Run { parent, file, words, ..run });
             }
             Kind::Exit => self.end(pid, time, false),
         }

@@ -43,7 +43,7 @@ pub const CASES: &[Case] = cases![
 const NOTHING: [Vec<u32>; 2] = [Vec::new(), Vec::new()];
 
 /// Echoes on all connections, and says when it listens.
-const SERVER: &str = "
+pub const SERVER: &str = "
 import socket, sys, threading
 server = socket.create_server((sys.argv[1], 7000))
 print('listening', flush=True)

@@ -7,8 +7,8 @@ use nsntrace_tests::{Cgroup, Lab, SERVER_ADDRESS, Server};
 
 use crate::{
     flood::COUNT,
-    sender::{self, Sender},
-    statistics::{Estimate, estimate, median_of, print},
+    sender::{self, Namespace, Sender},
+    statistics::{Estimate, estimate, median_of, print, verdict},
 };
 
 /// A price of fewer nanoseconds is none: one access to memory that is not in a cache takes longer.
@@ -95,24 +95,6 @@ impl Host {
     }
 }
 
-/// A flood below nsntrace, on a host of its own.
-struct Namespace {
-    sender: Sender,
-    _sink: Server,
-    _lab: Lab,
-}
-
-impl Namespace {
-    fn new(options: &[&str]) -> Result<Self> {
-        let lab = Lab::new()?;
-        let sink = lab.udp_sink(9)?;
-        let job = lab.nsntrace(options.iter().chain(&["sh", "-c", &sender::commands(SERVER_ADDRESS)]))?;
-        let mut sender = Sender::start(job)?;
-        sender.flood(1)?;
-        Ok(Self { sender, _sink: sink, _lab: lab })
-    }
-}
-
 fn report(rounds: &[Round]) {
     let adds =
         |figure: fn(&Round) -> f64| estimate(rounds, move |rounds: &[Round]| median_of(rounds, figure));
@@ -134,12 +116,4 @@ fn report(rounds: &[Round]) {
         "no more than in a namespace: {}, {value:+.0} ns ({low:+.0} to {high:+.0})",
         verdict(high <= 0.0, low > 0.0)
     );
-}
-
-fn verdict(holds: bool, fails: bool) -> &'static str {
-    match (holds, fails) {
-        (true, _) => "yes",
-        (_, true) => "NO",
-        _ => "undecided, the noise is too large",
-    }
 }

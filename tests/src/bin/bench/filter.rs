@@ -10,7 +10,7 @@ use nsntrace_tests::{
 
 use crate::{
     flood,
-    statistics::{Estimate, estimate, median},
+    statistics::{Estimate, estimate, median, verdict},
 };
 
 const EN10MB: u16 = 1;
@@ -123,11 +123,7 @@ fn at_the_start(rounds: usize) -> Result<()> {
     }
     let added = estimate(&differences, median);
     println!("nsntrace true: {:.0} ms; -f 'tcp port 80' adds {} ms", median(&without), words(added));
-    let verdict = match added {
-        Estimate { high, .. } if high < START_GOAL => "yes",
-        Estimate { low, .. } if low >= START_GOAL => "NO",
-        _ => "undecided, the noise is too large",
-    };
+    let verdict = verdict(added.high < START_GOAL, added.low >= START_GOAL);
     println!("less than {START_GOAL} ms: {verdict}");
     Ok(())
 }

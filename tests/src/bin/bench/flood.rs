@@ -5,7 +5,7 @@ use nsntrace_tests::{Lab, SERVER_ADDRESS, Server};
 
 use crate::{
     sender::{self, Sender},
-    statistics::{Estimate, estimate, median_of, print},
+    statistics::{estimate, median_of, print, verdict},
 };
 
 /// Packets of a turn: what disturbs the machine for longer than one lasts meets all contestants alike.
@@ -164,10 +164,6 @@ fn report(sessions: &[Round], filter: Option<&str>) {
     print("tcpdump -w adds", estimate(sessions, tcpdump), "ns");
     print("nsntrace adds", estimate(sessions, nsntrace), "ns");
     print("of tcpdump's", ratio, "");
-    let verdict = match ratio {
-        Estimate { high, .. } if high <= GOAL => "yes",
-        Estimate { low, .. } if low > GOAL => "NO",
-        _ => "undecided, the noise is too large",
-    };
+    let verdict = verdict(ratio.high <= GOAL, ratio.low > GOAL);
     println!("at most a third of tcpdump's price: {verdict}");
 }

@@ -7,7 +7,7 @@ use nsntrace_tests::{HOST_ADDRESS, Lab, Running, SERVER_ADDRESS, Server};
 use crate::{
     flood::COUNT,
     sender::{self, Sender},
-    statistics::{Estimate, estimate, median_of, print},
+    statistics::{Estimate, estimate, median_of, print, verdict},
 };
 
 /// Nobody, tcpdump, a plain trace, and one whose packets have owners.
@@ -157,10 +157,6 @@ fn report(way: Way, rounds: &[Round]) {
     print("owners add", adds(3, 2), "ns");
     print("all together", adds(3, 0), "ns");
     let Estimate { value, low, high } = adds(3, 1);
-    let verdict = match (high <= 0.0, low > 0.0) {
-        (true, _) => "yes",
-        (_, true) => "NO",
-        _ => "undecided, the noise is too large",
-    };
+    let verdict = verdict(high <= 0.0, low > 0.0);
     println!("at most tcpdump's price: {verdict}, {value:+.0} ns ({low:+.0} to {high:+.0})");
 }

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use nix::unistd::Pid;
-use nsntrace_tests::{Done, Job, Running};
+use nsntrace_tests::{Done, Job, Lab, Running, SERVER_ADDRESS, Server};
 
 /// More than a bench takes.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -53,6 +53,26 @@ impl Sender {
     pub fn end(self) -> Result<Done> {
         drop((self.stdin, self.answers));
         self.running.wait()?.exited(0)
+    }
+}
+
+/// A flood below nsntrace, on a host of its own.
+pub struct Namespace {
+    /// Who floods: its process is the tracer.
+    pub sender: Sender,
+    _sink: Server,
+    _lab: Lab,
+}
+
+impl Namespace {
+    /// Traces with these options; the first packet has passed when it returns.
+    pub fn new(options: &[&str]) -> Result<Self> {
+        let lab = Lab::new()?;
+        let sink = lab.udp_sink(9)?;
+        let job = lab.nsntrace(options.iter().chain(&["sh", "-c", &commands(SERVER_ADDRESS)]))?;
+        let mut sender = Sender::start(job)?;
+        sender.flood(1)?;
+        Ok(Self { sender, _sink: sink, _lab: lab })
     }
 }
 

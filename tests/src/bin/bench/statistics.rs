@@ -47,6 +47,15 @@ pub fn print(what: &str, Estimate { value, low, high }: Estimate, unit: &str) {
     println!("{what:<17} {value:>6.digits$} {unit:<2} ({low:.digits$} to {high:.digits$})");
 }
 
+/// What to say of a claim that holds, or fails, in all of an interval; or in a part of it.
+pub fn verdict(holds: bool, fails: bool) -> &'static str {
+    match (holds, fails) {
+        (true, _) => "yes",
+        (_, true) => "NO",
+        _ => "undecided, the noise is too large",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

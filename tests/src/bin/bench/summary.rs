@@ -3,12 +3,11 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use nsntrace_tests::{Lab, SERVER_ADDRESS, Server};
 
 use crate::{
     flood::COUNT,
-    sender::{self, Sender},
-    statistics::{Estimate, estimate, median_of, print},
+    sender::{Namespace, Sender},
+    statistics::{estimate, median_of, print, verdict},
 };
 
 /// Options of the contestants: each format without a summary, and with one.
@@ -25,24 +24,17 @@ struct Round {
     writer: [f64; 4],
 }
 
-/// A trace, on a host of its own.
-struct Contestant {
-    sender: Sender,
-    _sink: Server,
-    _lab: Lab,
-}
-
 /// Lets the contestants take turns and prints what they cost.
 pub fn bench(rounds: usize) -> Result<()> {
     ensure!(rounds > 1, "a median needs rounds");
-    let mut contestants = CONTESTANTS.into_iter().map(Contestant::new).collect::<Result<Vec<_>>>()?;
+    let mut contestants = CONTESTANTS.into_iter().map(Namespace::new).collect::<Result<Vec<_>>>()?;
     let mut results = vec![Round::default(); rounds];
     let mut order = [0, 1, 2, 3];
     for number in 0..=rounds {
         for which in order {
             let contestant = &mut contestants[which];
             // What the turn before has left to write is written by now: the others had theirs meanwhile.
-            let busy = contestant.writer()?;
+            let busy = writer(&contestant.sender)?;
             if let Some(before) = number.checked_sub(1) {
                 let written = busy - results[before].writer[which];
                 results[before].writer[which] = written / f64::from(COUNT);
@@ -62,28 +54,17 @@ pub fn bench(rounds: usize) -> Result<()> {
     Ok(())
 }
 
-impl Contestant {
-    fn new(options: &[&str]) -> Result<Self> {
-        let lab = Lab::new()?;
-        let sink = lab.udp_sink(9)?;
-        let job = lab.nsntrace(options.iter().chain(&["sh", "-c", &sender::commands(SERVER_ADDRESS)]))?;
-        let mut sender = Sender::start(job)?;
-        sender.flood(1)?;
-        Ok(Self { sender, _sink: sink, _lab: lab })
-    }
-
-    /// Nanoseconds that the writing thread was busy so far.
-    fn writer(&self) -> Result<f64> {
-        for thread in fs::read_dir(format!("/proc/{}/task", self.sender.pid()))? {
-            let thread = thread?.path();
-            if fs::read_to_string(thread.join("comm"))? == "drain\n" {
-                let times = fs::read_to_string(thread.join("schedstat"))?;
-                let busy = times.split(' ').next().context("no time")?;
-                return Ok(busy.parse()?);
-            }
+/// Nanoseconds that the writing thread was busy so far.
+fn writer(sender: &Sender) -> Result<f64> {
+    for thread in fs::read_dir(format!("/proc/{}/task", sender.pid()))? {
+        let thread = thread?.path();
+        if fs::read_to_string(thread.join("comm"))? == "drain\n" {
+            let times = fs::read_to_string(thread.join("schedstat"))?;
+            let busy = times.split(' ').next().context("no time")?;
+            return Ok(busy.parse()?);
         }
-        anyhow::bail!("nobody writes")
     }
+    anyhow::bail!("nobody writes")
 }
 
 fn report(rounds: &[Round]) {
@@ -103,10 +84,6 @@ fn report(rounds: &[Round]) {
     print("--summary adds", adds(|round| round.writer[1] - round.writer[0]), "ns");
     print("pcapng adds", adds(|round| round.writer[2] - round.writer[0]), "ns");
     print("both, to pcapng", adds(|round| round.writer[3] - round.writer[2]), "ns");
-    let verdict = match looking {
-        Estimate { high, .. } if high <= NOTHING => "yes",
-        Estimate { low, .. } if low > NOTHING => "NO",
-        _ => "undecided, the noise is too large",
-    };
+    let verdict = verdict(looking.high <= NOTHING, looking.low > NOTHING);
     println!("to look at packets costs the sender nothing: {verdict}");
 }

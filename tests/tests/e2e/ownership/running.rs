@@ -10,7 +10,7 @@ use nsntrace_tests::{
 };
 
 use super::{FORKING, all, owners};
-use crate::{Case, cases};
+use crate::{Case, cases, cgroup::SERVER};
 
 pub const CASES: &[Case] = cases![
     old_connections_and_new_ones,
@@ -68,21 +68,9 @@ impl Client {
 }
 
 fn servers(lab: &Lab) -> Result<(Running, nsntrace_tests::Server)> {
-    let echo = ask::start(lab.internet(["python3", "-c", ECHO_ALL, SERVER_ADDRESS])?)?;
+    let echo = ask::start(lab.internet(["python3", "-c", SERVER, SERVER_ADDRESS])?)?;
     Ok((echo, lab.udp_echo(7)?))
 }
-
-/// Sends back what comes, of several connections at once.
-const ECHO_ALL: &str = "
-import socket, sys, threading
-server = socket.create_server((sys.argv[1], 7000))
-print('listening', flush=True)
-def echo(connection):
-    while data := connection.recv(1000):
-        connection.sendall(data)
-while True:
-    threading.Thread(target=echo, args=(server.accept()[0],), daemon=True).start()
-";
 
 fn old_connections_and_new_ones(lab: &Lab) -> Result<()> {
     let _servers = servers(lab)?;

@@ -113,8 +113,8 @@ pub fn join(
     let (ipv6, switches6) = ipv6.unzip();
     let subnets = [Some(subnet), ipv6.map(|ipv6| ipv6.subnet)];
     let (mut lookups, relayed) = look_up(config, &resolv_conf, netns, &names, &subnet, ipv6.is_some(), id)?;
-    let mut rules = subnets.iter().flatten().flat_map(|subnet| rules(config, &names.outer, subnet, id));
-    let mut rules: Vec<_> = rules.by_ref().chain(relayed).collect();
+    let rules = subnets.iter().flatten().flat_map(|subnet| rules(config, &names.outer, subnet, id));
+    let mut rules: Vec<_> = rules.chain(relayed).collect();
     let passed6 = let_pass(&mut changes, &mut rules, &switches, &switches6.unwrap_or_default(), voice)?;
     drop(lock);
     pass_elsewhere(&mut changes, &rules, voice);

@@ -1,6 +1,10 @@
 //! What is said on stderr. Stdout is the program's.
 
-use std::io::IsTerminal;
+use std::{
+    borrow::Cow,
+    fmt::{self, Write},
+    io::IsTerminal,
+};
 
 use nsntrace_ebpf::Counters;
 
@@ -18,7 +22,25 @@ pub(crate) use say;
 
 /// The text without what a terminal would obey: names are whatever somebody chose.
 pub fn plain(text: &str) -> String {
-    text.chars().map(|sign| if sign.is_control() { '?' } else { sign }).collect()
+    Plain(text).to_string()
+}
+
+/// The same on its way to somewhere else.
+pub struct Plain<'a>(pub &'a str);
+
+impl fmt::Display for Plain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|sign| f.write_char(if sign.is_control() { '?' } else { sign }))
+    }
+}
+
+/// A program and its arguments as a shell would have them, plain.
+pub fn as_a_shell_has_it<W: AsRef<str>>(words: impl Iterator<Item = W>) -> String {
+    let quoted = |word: W| {
+        let word = plain(word.as_ref());
+        shlex::try_quote(&word).map(Cow::into_owned).unwrap_or(word)
+    };
+    words.map(quoted).collect::<Vec<_>>().join(" ")
 }
 
 /// The lines of another program's message as one.
@@ -70,7 +92,7 @@ impl Voice {
     }
 
     /// That a setting of the host is changed for a while: `what` is forwarded, and where.
-    pub fn forwarding(self, what: std::fmt::Arguments<'_>) {
+    pub fn forwarding(self, what: fmt::Arguments<'_>) {
         if self.words > Words::Quiet {
             say!("{what} was off: it is on for this trace, and off again after it.");
         }
@@ -84,7 +106,7 @@ impl Voice {
     }
 
     /// That a chain of the packet filter may drop packets of the trace, and why that was not changed.
-    pub fn held_back(self, chain: impl std::fmt::Display, reason: &Error) {
+    pub fn held_back(self, chain: impl fmt::Display, reason: &Error) {
         if self.words > Words::Quiet {
             say!("Packets of this trace may be held back by {}: {reason}.", plain(&chain.to_string()));
         }
@@ -114,7 +136,7 @@ impl Voice {
     }
 
     /// What only the curious want to know.
-    pub fn detail(self, text: std::fmt::Arguments<'_>) {
+    pub fn detail(self, text: fmt::Arguments<'_>) {
         if self.words == Words::Verbose {
             say!("nsntrace: {text}");
         }

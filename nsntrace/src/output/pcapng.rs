@@ -2,7 +2,7 @@
 //!
 //! The format is that of the IETF's draft-ietf-opsawg-pcapng.
 
-use std::{net::IpAddr, time::Duration};
+use std::{io::Write, net::IpAddr, time::Duration};
 
 use byteorder_slice::LittleEndian;
 use nsntrace_ebpf::{Counters, RecordHeader};
@@ -19,7 +19,7 @@ use super::{
     names,
     section::{Interface, Section, fitting, header},
 };
-use crate::{ownership::Owner, words::plain};
+use crate::{ownership::Owner, words::Plain};
 
 /// A moment of a capture.
 #[derive(Clone, Copy, Debug, Default)]
@@ -118,10 +118,15 @@ impl Pcapng {
     fn tell_owner(&mut self, owner: Option<Owner<'_>>) {
         self.owner.clear();
         let Some(Owner { pid, name }) = owner else { return };
-        let text = if name.is_empty() { format!("pid {pid}") } else { format!("pid {pid} {}", plain(name)) };
-        let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
-        self.owner.extend_from_slice([COMMENT, length].map(u16::to_le_bytes).as_flattened());
-        self.owner.extend_from_slice(text.as_bytes());
+        // The length stands before the text.
+        self.owner.extend_from_slice(&[0; 4]);
+        let written = match name {
+            "" => write!(self.owner, "pid {pid}"),
+            name => write!(self.owner, "pid {pid} {}", Plain(name)),
+        };
+        written.expect("memory takes it");
+        let length = u16::try_from(self.owner.len() - 4).unwrap_or(u16::MAX);
+        self.owner[..4].copy_from_slice([COMMENT, length].map(u16::to_le_bytes).as_flattened());
         self.owner.resize(self.owner.len().next_multiple_of(4), 0);
         self.owner.extend_from_slice([PROCESS, pid, NO_THREAD].map(u32::to_le_bytes).as_flattened());
     }

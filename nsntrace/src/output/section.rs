@@ -1,6 +1,6 @@
 //! What a pcapng says of itself and of the interfaces that its packets pass.
 
-use std::{borrow::Cow, ffi::OsString};
+use std::borrow::Cow;
 
 use ipnet::IpNet;
 use nix::sys::utsname::uname;
@@ -12,7 +12,7 @@ use pcap_file::{
     },
 };
 
-use crate::words::plain;
+use crate::words::as_a_shell_has_it;
 
 /// Where the packets of a trace come from.
 #[derive(Clone, Debug)]
@@ -100,11 +100,7 @@ pub(super) fn fitting(text: &str) -> Cow<'static, str> {
 
 /// What this process was called with, as a shell would have it.
 fn command_line() -> String {
-    let quoted = |word: OsString| {
-        let word = plain(&word.to_string_lossy());
-        shlex::try_quote(&word).map(Cow::into_owned).unwrap_or(word)
-    };
-    std::env::args_os().map(quoted).collect::<Vec<_>>().join(" ")
+    as_a_shell_has_it(std::env::args_os().map(|word| word.to_string_lossy().into_owned()))
 }
 
 /// The operating system, its version, and what it runs on.

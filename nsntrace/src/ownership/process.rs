@@ -1,8 +1,8 @@
 //! A program that a process runs, or has run: a process is one after the other.
 
-use std::{borrow::Cow, fmt, time::Duration};
+use std::{fmt, time::Duration};
 
-use crate::words::plain;
+use crate::words::{as_a_shell_has_it, plain};
 
 /// A process, from its beginning or from when it became this program, to its end or until it became another.
 #[derive(Clone, Debug, Default)]
@@ -48,7 +48,7 @@ impl fmt::Display for Run {
             write!(f, ", {}", plain(&self.file))?;
         }
         if !self.words.is_empty() {
-            write!(f, ": {}", as_a_shell_has_it(&self.words))?;
+            write!(f, ": {}", as_a_shell_has_it(self.words.iter()))?;
         }
         Ok(())
     }
@@ -61,12 +61,4 @@ impl fmt::Display for Seconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:09}", self.0.as_secs(), self.0.subsec_nanos())
     }
-}
-
-fn as_a_shell_has_it(words: &[String]) -> String {
-    let quoted = |word: &String| {
-        let word = plain(word);
-        shlex::try_quote(&word).map(Cow::into_owned).unwrap_or(word)
-    };
-    words.iter().map(quoted).collect::<Vec<_>>().join(" ")
 }

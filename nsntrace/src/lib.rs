@@ -3,11 +3,13 @@
 //! [`trace::program`] tells the story, and [`trace::running`] that of what runs already; everything else is a part of
 //! them.
 
+pub mod capabilities;
 pub mod capture;
 pub mod cgroup;
 pub mod check;
 pub mod cli;
 pub mod config;
+mod descriptors;
 pub mod dissect;
 pub mod error;
 pub mod filter;

@@ -3,6 +3,7 @@
 pub mod encoder;
 mod file_names;
 mod frame;
+pub mod invoker;
 mod names;
 mod pcap;
 pub mod pcapng;

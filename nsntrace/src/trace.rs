@@ -23,6 +23,7 @@ use tokio::{
 };
 
 use crate::{
+    capabilities,
     capture::{Capture, Direction, Hook, KernelLog, Loaded, Packets, Settings, drain::Drain},
     check::{self, Host},
     config::{Config, Format, Words},
@@ -35,9 +36,9 @@ use crate::{
     namespace::{covers::Covers, keeper::Keeper, netns::Netns, quiet},
     output::{
         encoder::Encoder,
+        invoker::Invoker,
         section::{Interface, Section},
         series::Series,
-        trace_file::Invoker,
         writer::Writer,
     },
     own_thread::Ongoing,
@@ -157,6 +158,8 @@ async fn record(
         .with_talk(talk(config))
         .with_processes(Processes::started_by(std::process::id(), "nsntrace"), packets.take_watch());
     let drain = Drain::start(packets, writer, config.count.map(u64::from))?;
+    // Program and thread have begun with what they need.
+    capabilities::keep_only(capabilities::TRACER)?;
     let mut recording = Recording::new(capture, drain, config.ring_bytes, voice);
     let tree = Tree::new(joined.leaf.clone(), netns.try_clone()?);
     let mut life = Life::new(program, pid, tree, signals.stream()?)?;

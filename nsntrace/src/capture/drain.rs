@@ -155,6 +155,7 @@ impl Worker {
 
     fn work(&mut self) -> Result<()> {
         give_way();
+        self.writer.confine()?;
         let time = self.clock.at(self.packets.since);
         self.writer.begin(Moment { time, ..Moment::default() })?;
         let mut caught_up = true;

@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     error::{Context, Error, Result},
-    output::trace_file::Invoker,
+    output::invoker::Invoker,
     tls_keys,
     user::Account,
 };

@@ -29,7 +29,7 @@ use crate::{
         route::{self, DEFAULT_MTU, Device, Survey},
     },
     ipv6,
-    output::{series::Series, trace_file::Invoker},
+    output::{invoker::Invoker, series::Series},
     signals::keep_children,
     trace, tracee,
     words::plain,

@@ -8,7 +8,7 @@ use std::{
     ffi::{CStr, CString},
     fs::File,
     io::{self, Read, Write},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     panic::catch_unwind,
     time::{Duration, Instant},
 };
@@ -23,11 +23,12 @@ use nix::{
         signal::{Signal, kill},
         wait::waitpid,
     },
-    unistd::{ForkResult, Pid, fork, getpid, getppid, pipe2},
+    unistd::{ForkResult, Gid, Pid, Uid, fork, getpid, getppid, pipe2, setgroups, setresgid, setresuid},
 };
 
 use super::{classic::Instruction, libpcap};
 use crate::{
+    capabilities, descriptors,
     error::{Context, Error, Result},
     words::plain,
 };
@@ -40,6 +41,9 @@ const OPTIMISER: Duration = Duration::from_secs(10);
 
 /// So much memory libpcap may use, in bytes.
 const MEMORY: u64 = 2 << 30;
+
+/// The user and group that have no rights to anything.
+const NOBODY: u32 = 65534;
 
 /// So much of an expression is shown with an error, in characters.
 const SHOWN: usize = 200;
@@ -160,6 +164,10 @@ impl Drop for Libpcap {
 }
 
 fn work(to: OwnedFd, parent: Pid, expression: &CStr, linktype: u16) -> io::Result<()> {
+    descriptors::close_all_but(&[libc::STDERR_FILENO, to.as_raw_fd()]);
+    become_nobody();
+    capabilities::keep_only(&[]).map_err(io::Error::other)?;
+    // Last, since a change of user clears it.
     set_pdeathsig(Signal::SIGKILL)?;
     if getppid() != parent {
         return Ok(());
@@ -178,6 +186,13 @@ fn work(to: OwnedFd, parent: Pid, expression: &CStr, linktype: u16) -> io::Resul
         to.write_all(&[&[kind], &length.to_ne_bytes()[..], &answer].concat())?;
     }
     Ok(())
+}
+
+/// To read an expression and look names up, it is enough to be anybody. A container may have nobody of that number, or not let
+/// us be another user.
+fn become_nobody() {
+    let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+    let _ = setgroups(&[]).and_then(|()| setresgid(gid, gid, gid)).and_then(|()| setresuid(uid, uid, uid));
 }
 
 fn bytes(instruction: &Instruction) -> [u8; 8] {

@@ -23,7 +23,8 @@ use nix::{
 
 use super::{journal::RunDir, lifeline, undo};
 use crate::{
-    error::{Context, Result},
+    capabilities, descriptors,
+    error::{Context, Error, Result},
     words::say,
 };
 
@@ -85,6 +86,7 @@ impl Drop for Guardian {
 /// The guardian's life.
 fn watch(watched: &OwnedFd) -> Result<()> {
     keep_apart(watched.as_raw_fd());
+    capabilities::keep_only(&capabilities::of_guardian()).inspect_err(told)?;
     let mut byte = [0];
     let is_farewell = loop {
         match read(watched, &mut byte) {
@@ -95,7 +97,11 @@ fn watch(watched: &OwnedFd) -> Result<()> {
     if is_farewell {
         return Ok(());
     }
-    mend().inspect_err(|error| say!("nsntrace: the guardian: {error}"))
+    mend().inspect_err(told)
+}
+
+fn told(error: &Error) {
+    say!("nsntrace: the guardian: {error}");
 }
 
 /// Sweeps until nothing is left of the run, nor of a run inside that has ended with it.
@@ -126,10 +132,5 @@ fn keep_apart(watched: RawFd) {
         // SAFETY: no handler is installed. It fails for those that cannot be ignored.
         let _ = unsafe { sigaction(signal, &ignore) };
     }
-    let open = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
-    let open: Vec<RawFd> = open.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    for fd in open.into_iter().filter(|fd| ![libc::STDERR_FILENO, watched].contains(fd)) {
-        // SAFETY: whoever owned it was the tracer; this process goes on from here without it.
-        unsafe { libc::close(fd) };
-    }
+    descriptors::close_all_but(&[libc::STDERR_FILENO, watched]);
 }

@@ -38,6 +38,11 @@ impl FileNames {
         Self { outfile, rotation, began: now, due: Duration::MAX, over: 0, number: 0 }
     }
 
+    /// Whether there may be more than one file.
+    pub(super) fn are_several(&self) -> bool {
+        self.rotation != Rotation::default()
+    }
+
     /// Lets the first period begin.
     pub(super) fn begin(&mut self, time: Duration) {
         self.due = self.rotation.period.map_or(Duration::MAX, |period| time.saturating_add(period));

@@ -2,13 +2,11 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{
-    file_names::FileNames,
-    trace_file::{Invoker, TraceFile},
-};
+use super::{file_names::FileNames, invoker::Invoker, trace_file::TraceFile};
 use crate::{
+    capabilities,
     config::{Outfile, Rotation},
-    error::Result,
+    error::{Context, Result},
 };
 
 /// The file that a trace is in, and those to come.
@@ -45,6 +43,23 @@ impl Series {
     pub fn check(outfile: &Outfile, rotation: Rotation, invoker: Option<Invoker>) -> Result<Outfile> {
         let first = FileNames::new(outfile.clone(), rotation, now()).present()?;
         TraceFile::check(&first, invoker).map(|()| first)
+    }
+
+    /// Gives up what the calling thread may do beyond what the files take: from here on it is to be the one that writes them.
+    ///
+    /// # Errors
+    /// Where the rights of the user that they are written for cannot be had, or others not be given up.
+    pub(super) fn confine(&self) -> Result<()> {
+        let kept = match &self.invoker {
+            Some(invoker) => {
+                invoker.take_on().context("take on", format_args!("the rights of user {}", invoker.uid()))?;
+                &[]
+            }
+            // The one file is open.
+            None if !self.names.are_several() && !self.is_secret => &[],
+            None => capabilities::FILES_OF_ROOT,
+        };
+        capabilities::keep_only(kept)
     }
 
     /// The present file.

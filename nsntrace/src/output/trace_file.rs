@@ -1,7 +1,6 @@
 //! Opening the trace file as the user who asked for it, not as root.
 
 use std::{
-    ffi::CString,
     fs::{File, OpenOptions, Permissions},
     io::{self, ErrorKind, Seek},
     os::{
@@ -13,14 +12,13 @@ use std::{
 
 use nix::{
     fcntl::{FcntlArg, FdFlag, OFlag, fcntl},
-    unistd::{AccessFlags, Gid, User, eaccess, getgrouplist},
+    unistd::{AccessFlags, eaccess},
 };
 
+use super::invoker::Invoker;
 use crate::{
     config::Outfile,
     error::{Context, Result},
-    own_thread,
-    user::Account,
 };
 
 /// A file that a trace will be written to. Until then an older trace in it stays as it is, and dropped, it takes away
@@ -35,65 +33,6 @@ pub struct TraceFile {
     /// Bytes that were in it before the trace.
     before: u64,
     invoker: Option<Invoker>,
-}
-
-/// A user with whose rights files are opened, such as who called sudo.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Invoker {
-    uid: libc::uid_t,
-    gid: libc::gid_t,
-    groups: Vec<libc::gid_t>,
-}
-
-impl Invoker {
-    /// What sudo says in SUDO_UID and SUDO_GID; none where it does not, or where it was root.
-    pub fn from_env() -> Option<Self> {
-        let id = |name| std::env::var(name).ok()?.parse().ok();
-        let (uid, gid) = (id("SUDO_UID")?, id("SUDO_GID")?);
-        (uid != 0).then(|| Self { uid, gid, groups: groups(uid, gid).unwrap_or_default() })
-    }
-
-    /// The user that the program runs as.
-    pub fn of(account: &Account) -> Self {
-        Self {
-            uid: account.uid.as_raw(),
-            gid: account.gid.as_raw(),
-            groups: account.groups.iter().map(|group| group.as_raw()).collect(),
-        }
-    }
-
-    /// Does something to the file system with this user's rights and no others.
-    ///
-    /// In a thread that ends after it, since the raw system calls change one thread; libc's would change all.
-    ///
-    /// # Errors
-    /// What it comes to, or that the rights cannot be taken on.
-    pub fn act<T: Send>(&self, act: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
-        let run = || {
-            // SAFETY: a list with its length.
-            let failed =
-                unsafe { libc::syscall(libc::SYS_setgroups, self.groups.len(), self.groups.as_ptr()) };
-            if failed != 0 {
-                return Err(io::Error::last_os_error());
-            }
-            nix::unistd::setfsgid(self.gid.into());
-            nix::unistd::setfsuid(self.uid.into());
-            // They return the value before, whether they worked or not.
-            if nix::unistd::setfsuid(self.uid.into()).as_raw() != self.uid {
-                return Err(ErrorKind::PermissionDenied.into());
-            }
-            act()
-        };
-        own_thread::run(run)?
-    }
-}
-
-/// The groups of a user who is in the user database.
-fn groups(uid: libc::uid_t, gid: libc::gid_t) -> Option<Vec<libc::gid_t>> {
-    let user = User::from_uid(uid.into()).ok()??;
-    let name = CString::new(user.name).ok()?;
-    let groups = getgrouplist(&name, gid.into()).ok()?;
-    Some(groups.into_iter().map(Gid::as_raw).collect())
 }
 
 impl TraceFile {
@@ -115,7 +54,7 @@ impl TraceFile {
         };
         let (opened, who) = match &invoker {
             Some(invoker) => {
-                let who = format!(" as user {}, who called sudo", invoker.uid);
+                let who = format!(" as user {}, who called sudo", invoker.uid());
                 (invoker.act(|| open(path, one_of_several)), who)
             }
             None => (open(path, one_of_several), String::new()),

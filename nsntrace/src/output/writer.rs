@@ -90,6 +90,14 @@ impl Writer {
         self.talk?.into_summary()
     }
 
+    /// See [`Series::confine`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn confine(&self) -> Result<()> {
+        self.files.confine()
+    }
+
     /// Begins the first file, for a capture that begins at that moment.
     ///
     /// # Errors

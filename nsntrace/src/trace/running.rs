@@ -17,12 +17,13 @@ use tokio::{
 
 use super::{COUNT_EVERY, Counted, done, event_loop, pass_on, settings, talk, tell, until};
 use crate::{
+    capabilities,
     capture::{Hook, KernelLog, Loaded, drain::Drain},
     cgroup::{self, Removal, Tree},
     check::{self, Present},
     config::{Config, Running},
     error::{Context, Error, Result},
-    output::{encoder::Encoder, section::Section, series::Series, trace_file::Invoker, writer::Writer},
+    output::{encoder::Encoder, invoker::Invoker, section::Section, series::Series, writer::Writer},
     own_thread::Ongoing,
     ownership::processes::Processes,
     recording::Recording,
@@ -68,6 +69,7 @@ async fn record(
     }
     voice.starting_cgroup(&present.cgroup);
     let drain = Drain::start(packets, writer, config.count.map(u64::from))?;
+    capabilities::keep_only(capabilities::TRACER_OF_CGROUP)?;
     let mut recording = Recording::new(capture, drain, config.ring_bytes, voice);
     let signals = signals.stream()?;
 

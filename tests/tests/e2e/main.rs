@@ -6,6 +6,7 @@ use anyhow::Result;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use nsntrace_tests::{Lab, why_no_lab};
 
+mod capabilities;
 mod cgroup;
 mod check;
 mod containers;
@@ -84,6 +85,7 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("words", words::CASES),
     ("filter", filter::CASES),
     ("cgroup", cgroup::CASES),
+    ("capabilities", capabilities::CASES),
     ("check", check::CASES),
     ("containers", containers::CASES),
     ("firewall", firewall::CASES),

@@ -27,8 +27,10 @@ use tokio::{
 
 use super::{tcp, udp, upstreams::Upstreams};
 use crate::{
+    capabilities,
     error::{Context, Result},
     subnet::Subnet,
+    words::say,
 };
 
 /// Before a socket that fails is tried again: what it lacks others must free.
@@ -109,6 +111,9 @@ fn ports(udp: &UdpSocket, tcp: &TcpListener) -> io::Result<Ports> {
 }
 
 fn work(runtime: &Runtime, udp: UdpSocket, tcp: TcpListener, asker: IpAddr, stopped: oneshot::Receiver<()>) {
+    if let Err(error) = capabilities::keep_only(&[]) {
+        return say!("nsntrace: names are not looked up for the program: {error}");
+    }
     let questions = at_once();
     let upstreams = Rc::new(RefCell::new(Upstreams::new()));
     LocalSet::new().block_on(runtime, async {

@@ -4,6 +4,7 @@ mod bench;
 mod ebpf;
 mod setup;
 mod shell;
+mod soak;
 mod test;
 mod vm;
 
@@ -49,6 +50,14 @@ enum Task {
         /// How often each contestant has its turn [default: 150]
         rounds: Option<usize>,
     },
+    /// Let traces run, end and be killed by chance, and look whether anything of them is left
+    Soak {
+        /// For so long
+        #[arg(default_value_t = 60)]
+        minutes: u64,
+        /// The same choices as with this one [default: others]
+        seed: Option<u64>,
+    },
     /// Trace a download under older kernels, Debian's own, in a virtual machine
     Vm {
         /// Which: 5.10, 6.1, 6.12 [default: all]
@@ -85,6 +94,7 @@ fn perform(cli: Cli) -> Result<()> {
         Task::BuildEbpf { check: true } => ebpf::check(),
         Task::Run { arguments } => run_nsntrace(&arguments),
         Task::Bench { part, rounds } => bench::bench(&part, rounds),
+        Task::Soak { minutes, seed } => soak::soak(minutes, seed),
         Task::Vm { versions, tests, built } => test::under_kernels(&versions, tests.as_deref(), built),
         Task::Test { filter } => test::all(filter.as_deref()),
     }

@@ -65,6 +65,15 @@ pub fn for_tests() -> Result<()> {
     bpf_linker().map(|_| ())
 }
 
+/// Installs what is missing for a soak.
+///
+/// # Errors
+/// As [`for_tests`].
+pub fn for_soak() -> Result<()> {
+    for_tests()?;
+    packages(&[("bpftool", "bpftool")])
+}
+
 /// Into the target folder. Where there is no pip or no PyPI, the one test says so.
 fn python_pcapng() {
     let folder = root().join("target/tools/python");

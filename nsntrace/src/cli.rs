@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use clap::{ArgAction, Parser};
+use clap::{ArgAction, Parser, error::ErrorKind};
 
 const USAGE: &str = "nsntrace [OPTIONS] PROGRAM [ARGUMENTS]...
        nsntrace [OPTIONS] --cgroup CGROUP
@@ -115,7 +115,22 @@ pub struct Cli {
     #[arg(short, long, action = ArgAction::Count)]
     pub verbose: u8,
 
+    /// For Wireshark: what the program prints goes nowhere, and the trace ends with its reader or when stdin is closed
+    #[arg(long, hide = true)]
+    pub as_extcap: bool,
+
     /// The program to trace, and its arguments
     #[arg(value_name = "PROGRAM", required_unless_present_any = ["cgroup", "pid", "check"], trailing_var_arg = true)]
     pub command: Vec<OsString>,
+}
+
+/// What is wrong with a command line, as one line.
+pub fn mistake(error: &clap::Error) -> String {
+    if error.kind() == ErrorKind::MissingRequiredArgument {
+        return "there is no program to trace; see 'nsntrace --help'".to_owned();
+    }
+    let text = error.to_string();
+    let text = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+    let line: Vec<_> = text.split_whitespace().collect();
+    format!("{}; see 'nsntrace --help'", line.join(" "))
 }

@@ -58,6 +58,9 @@ pub struct Config {
     pub check: bool,
     /// How much to say.
     pub words: Words,
+    /// Whether this is a capture of Wireshark's: the program has neither input nor output, its status is nobody's concern, and
+    /// the trace ends when nobody reads it or stdin is closed.
+    pub as_extcap: bool,
     /// What already runs and is traced in place of a program.
     pub running: Option<Running>,
     /// The program as it was named; empty where none is to be started.
@@ -168,6 +171,7 @@ impl Config {
                 (false, 0) => Words::Normal,
                 (false, _) => Words::Verbose,
             },
+            as_extcap: cli.as_extcap,
             running,
             program: named.unwrap_or_default(),
             arguments: command.collect(),

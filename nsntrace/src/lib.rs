@@ -12,6 +12,7 @@ pub mod config;
 mod descriptors;
 pub mod dissect;
 pub mod error;
+pub mod extcap;
 pub mod filter;
 pub mod host;
 pub mod ipv6;

@@ -17,7 +17,7 @@ use crate::{
     signals::{Message, SignalStream, send},
     tracee::{News, news},
     tree::Tree,
-    words::{plain, say},
+    words::{Voice, plain, say},
 };
 
 /// How long a tree may take to end when it was asked to.
@@ -36,6 +36,7 @@ pub struct Life {
     tree: Tree,
     events: AsyncFd<Events>,
     signals: SignalStream,
+    voice: Voice,
     /// The program's exit status, once it has ended.
     status: Option<u8>,
     /// Whether we have stopped ourselves because the program was stopped.
@@ -61,7 +62,7 @@ impl Life {
     ///
     /// # Errors
     /// Where the cgroup cannot be watched.
-    pub fn new(program: String, pid: Pid, tree: Tree, signals: SignalStream) -> Result<Self> {
+    pub fn new(program: String, pid: Pid, tree: Tree, signals: SignalStream, voice: Voice) -> Result<Self> {
         // SAFETY: the descriptor is the same and open as long as the events are.
         let events = unsafe { AsyncFd::register_with_interest(tree.events()?, Interest::PRIORITY) };
         let events = events.context("watch", "the cgroup")?;
@@ -71,6 +72,7 @@ impl Life {
             tree,
             events,
             signals,
+            voice,
             status: None,
             stopped: false,
             asked: None,
@@ -108,6 +110,11 @@ impl Life {
                 () = sleep_until(self.looks.next) => self.look(),
             }
         }
+    }
+
+    /// Asks the tree to end, as a SIGTERM to us does.
+    pub fn ask_to_end(&mut self) {
+        self.end(Message { signal: Signal::SIGTERM, from_terminal: false });
     }
 
     /// Waits until a signal asks for the end.
@@ -212,11 +219,7 @@ impl Life {
     fn tell_who_is_left(&self) {
         let left: Vec<_> = self.tree.processes().into_iter().map(name).collect();
         if !left.is_empty() {
-            say!(
-                "nsntrace: '{}' has ended, and the trace goes on with what it started: {}; ctrl-c ends them.",
-                plain(&self.program),
-                left.join(", ")
-            );
+            self.voice.goes_on(&self.program, &left.join(", "));
         }
     }
 }

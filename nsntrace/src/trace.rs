@@ -1,10 +1,12 @@
 //! The story of a trace: here that of a program, and in [`running`] that of what already runs.
 
+mod audience;
 mod running;
 
 pub use running::running;
 
 use std::{
+    fs::File,
     os::fd::AsFd,
     path::PathBuf,
     sync::{
@@ -21,6 +23,8 @@ use tokio::{
     runtime::{self, Runtime},
     time::{MissedTickBehavior, interval, sleep},
 };
+
+use audience::Audience;
 
 use crate::{
     capabilities,
@@ -39,6 +43,7 @@ use crate::{
         invoker::Invoker,
         section::{Interface, Section},
         series::Series,
+        trace_file::TraceFile,
         writer::Writer,
     },
     own_thread::Ongoing,
@@ -47,7 +52,7 @@ use crate::{
     signals::{Signals, Stoppable, hold_reports, keep_children},
     talk::{Summary, Talk, report},
     tls_keys::{KeyFile, Keys},
-    tracee::{self, Start},
+    tracee::{self, Start, Streams},
     tree::Tree,
     words::{Voice, say},
 };
@@ -149,7 +154,7 @@ async fn record(
         door: &joined.leaf.door()?,
         dispositions: signals.dispositions(),
         limits,
-        stdout_to_stderr: files.file().is_stdout(),
+        streams: streams(config, files.file())?,
     })?;
     let keeper = Keeper::new(covers, pid);
     let keys = key_log.map(|file| Keys::new(KeyFile::new(file), host.key_log.take()));
@@ -162,11 +167,13 @@ async fn record(
     capabilities::keep_only(capabilities::TRACER)?;
     let mut recording = Recording::new(capture, drain, config.ring_bytes, voice);
     let tree = Tree::new(joined.leaf.clone(), netns.try_clone()?);
-    let mut life = Life::new(program, pid, tree, signals.stream()?)?;
+    let mut life = Life::new(program, pid, tree, signals.stream()?, voice)?;
+    // Without Wireshark, a program goes on when nobody reads the trace any more.
+    let audience = if config.as_extcap { Audience::of_extcap()? } else { Audience::default() };
 
     let stoppable = Stoppable::begin()?;
     let upkeep = Upkeep::new(changes, config, host, &joined);
-    let status = follow(config, &mut life, &mut recording, upkeep, &keeper, log).await?;
+    let status = follow(config, &mut life, &mut recording, upkeep, &keeper, &audience, log).await?;
     drop(stoppable);
     quiet::wait(netns)?;
     // With the link goes what is attached to it, and the kernel waits once for both.
@@ -175,7 +182,10 @@ async fn record(
     }
     tokio::select! {
         finished = recording.finish() => finished?,
-        () = life.asked_to_end() => say!("nsntrace: ended while packets were still being written to the trace"),
+        // Wireshark asks for the end however it came about, and more than once.
+        () = life.asked_to_end(), if !config.as_extcap => {
+            say!("nsntrace: ended while packets were still being written to the trace");
+        }
     }
     Ok((status, recording.into_summary()))
 }
@@ -187,6 +197,7 @@ async fn follow(
     recording: &mut Recording,
     mut upkeep: Upkeep<'_>,
     keeper: &Keeper,
+    audience: &Audience,
     log: Option<KernelLog>,
 ) -> Result<u8> {
     let mut ticks = interval(COUNT_EVERY);
@@ -195,6 +206,8 @@ async fn follow(
     let mut timer = std::pin::pin!(until(config.duration));
     let mut is_timed = config.duration.is_some();
     let mut keeping = std::pin::pin!(keeper.keep());
+    let mut alone = std::pin::pin!(audience.gone());
+    let mut is_wanted = true;
     let mut messages = std::pin::pin!(pass_on(log));
     loop {
         tokio::select! {
@@ -207,12 +220,25 @@ async fn follow(
                 is_timed = false;
                 recording.stop()?;
             }
+            () = &mut alone, if is_wanted => {
+                is_wanted = false;
+                life.ask_to_end();
+            }
             _ = ticks.tick(), if counts => recording.count(),
             () = upkeep.changed() => upkeep.mend(),
             () = &mut keeping => {}
             () = &mut messages => {}
         }
     }
+}
+
+/// What the program has for input and output beside the trace.
+fn streams(config: &Config, trace: &TraceFile) -> Result<Streams> {
+    if config.as_extcap {
+        let device = File::options().read(true).write(true).open("/dev/null");
+        return device.map(Streams::Device).context("open", "/dev/null");
+    }
+    Ok(if trace.is_stdout() { Streams::StdoutToStderr } else { Streams::Ours })
 }
 
 /// Who looks at the packets, if anybody is to: a pcapng has a place for names.

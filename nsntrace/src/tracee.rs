@@ -5,6 +5,7 @@ mod launch;
 use std::{
     env,
     ffi::{OsStr, OsString},
+    fs::File,
     io,
     os::{
         fd::AsFd,
@@ -16,7 +17,7 @@ use std::{
 use nix::{
     sched::{CloneFlags, setns},
     sys::signal::Signal,
-    unistd::{Pid, dup2_stdout, getppid},
+    unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, getppid},
 };
 
 use crate::{
@@ -52,8 +53,18 @@ pub struct Start<'a> {
     pub dispositions: Dispositions,
     /// Its limits.
     pub limits: Limits,
-    /// Whether its stdout is our stderr, since ours is the trace's.
-    pub stdout_to_stderr: bool,
+    /// Where its input comes from, and its output goes to.
+    pub streams: Streams,
+}
+
+/// What a program has for stdin, stdout and stderr.
+pub enum Streams {
+    /// What we have.
+    Ours,
+    /// The same, but stdout is our stderr, since ours is the trace's.
+    StdoutToStderr,
+    /// This device.
+    Device(File),
 }
 
 /// Finds the program as execvp would, so that a wrong name is told before anything is changed.
@@ -111,13 +122,19 @@ struct Inside<'a> {
 
 impl Inside<'_> {
     fn enter(&self) -> io::Result<()> {
-        let Start { netns, covers, limits, dispositions, account, stdout_to_stderr, .. } = self.start;
+        let Start { netns, covers, limits, dispositions, account, streams, .. } = self.start;
         setns(netns.as_fd(), CloneFlags::CLONE_NEWNET)?;
         mounts::enter_own(covers)?;
         limits.apply()?;
         dispositions.apply()?;
-        if *stdout_to_stderr {
-            dup2_stdout(io::stderr())?;
+        match streams {
+            Streams::Ours => {}
+            Streams::StdoutToStderr => dup2_stdout(io::stderr())?,
+            Streams::Device(device) => {
+                dup2_stdin(device)?;
+                dup2_stdout(device)?;
+                dup2_stderr(device)?;
+            }
         }
         if let Some(account) = account {
             account.become_it()?;

@@ -84,6 +84,16 @@ impl Voice {
         }
     }
 
+    /// That a program has ended, and others that it started have not.
+    pub fn goes_on(self, program: &str, others: &str) {
+        if self.words > Words::Quiet {
+            say!(
+                "nsntrace: '{}' has ended, and the trace goes on with what it started: {others}; ctrl-c ends them.",
+                plain(program)
+            );
+        }
+    }
+
     /// That a process is traced that was not meant: it came later.
     pub fn stranger(self, name: &str) {
         if self.words > Words::Quiet {

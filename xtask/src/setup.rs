@@ -10,7 +10,7 @@ use crate::shell::{as_root, find, root, run, stdout};
 const TO_RUN: [(&str, &str); 3] = [("cc", "gcc"), ("pcap-config", "libpcap-dev"), ("iptables", "iptables")];
 
 /// What the tests judge it with and against.
-const TO_TEST: [(&str, &str); 23] = [
+const TO_TEST: [(&str, &str); 24] = [
     ("ip", "iproute2"),
     ("nft", "nftables"),
     ("nsenter", "util-linux"),
@@ -28,6 +28,7 @@ const TO_TEST: [(&str, &str); 23] = [
     ("python3", "python3"),
     ("strace", "strace"),
     ("setpriv", "util-linux"),
+    ("sudo", "sudo"),
     ("sysctl", "procps"),
     ("script", "bsdutils"),
     ("qemu-system-x86_64", "qemu-system-x86"),

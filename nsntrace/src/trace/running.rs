@@ -1,21 +1,12 @@
 //! The story of a trace of what already runs in a cgroup. Nothing in the host is changed for it.
 
-use std::{
-    future::pending,
-    io,
-    os::fd::{AsFd, OwnedFd},
-    path::Path,
-    pin::pin,
-};
+use std::{path::Path, pin::pin};
 
 use nix::{net::if_::if_indextoname, sys::signal::Signal};
 use nsntrace_ebpf::linktype;
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    time::{MissedTickBehavior, interval},
-};
+use tokio::time::{MissedTickBehavior, interval};
 
-use super::{COUNT_EVERY, Counted, done, event_loop, pass_on, settings, talk, tell, until};
+use super::{Audience, COUNT_EVERY, Counted, done, event_loop, pass_on, settings, talk, tell, until};
 use crate::{
     capabilities,
     capture::{Hook, KernelLog, Loaded, drain::Drain},
@@ -57,7 +48,11 @@ async fn record(
     loaded: Loaded,
 ) -> Result<Option<Counted>> {
     let voice = Voice::new(config.words);
-    let reader = if files.file().is_stdout() { reader()? } else { None };
+    let audience = match files.file().is_stdout() {
+        _ if config.as_extcap => Audience::of_extcap()?,
+        true => Audience::of_stdout()?,
+        false => Audience::default(),
+    };
     let encoder = Encoder::new(config.format, section(config, &present.cgroup));
     let removal = Removal::watch(&present.cgroup, &cgroup::mount()?)?;
     let (capture, mut packets, log) = loaded.attach_to_cgroup(&present.cgroup)?;
@@ -74,12 +69,14 @@ async fn record(
     let signals = signals.stream()?;
 
     let stoppable = Stoppable::begin()?;
-    follow(config, &mut present, &mut recording, removal, &signals, reader, log).await?;
+    follow(config, &mut present, &mut recording, removal, &signals, &audience, log).await?;
     drop(stoppable);
     tell_of_strangers(&mut present, voice);
     tokio::select! {
         finished = recording.finish() => finished?,
-        () = signals.asked_to_end() => say!("nsntrace: ended while packets were still being written to the trace"),
+        () = signals.asked_to_end(), if !config.as_extcap => {
+            say!("nsntrace: ended while packets were still being written to the trace");
+        }
     }
     Ok(recording.into_summary())
 }
@@ -91,7 +88,7 @@ async fn follow(
     recording: &mut Recording,
     removal: Removal,
     signals: &SignalStream,
-    reader: Option<AsyncFd<OwnedFd>>,
+    audience: &Audience,
     log: Option<KernelLog>,
 ) -> Result<()> {
     let mut ticks = interval(COUNT_EVERY);
@@ -100,7 +97,7 @@ async fn follow(
     let (counts, watches) = (voice.counts(), present.tree.is_some());
     let mut timer = pin!(until(config.duration));
     let mut removed = pin!(removal.wait());
-    let mut reader_gone = pin!(gone(reader));
+    let mut alone = pin!(audience.gone());
     let mut messages = pin!(pass_on(log));
     loop {
         tokio::select! {
@@ -111,7 +108,7 @@ async fn follow(
             },
             ended = recording.ended() => return ended,
             () = &mut timer => return Ok(()),
-            () = &mut reader_gone => return Ok(()),
+            () = &mut alone => return Ok(()),
             removed = &mut removed => {
                 say!("nsntrace: cgroup '{}' has gone, and the trace ends there.", plain(&present.cgroup.display().to_string()));
                 return removed;
@@ -131,23 +128,6 @@ async fn follow(
 fn tell_of_strangers(present: &mut Present, voice: Voice) {
     for name in present.tree.as_mut().map(Tree::strangers).unwrap_or_default() {
         voice.stranger(&name);
-    }
-}
-
-/// The reader of stdout, if there can be one.
-fn reader() -> Result<Option<AsyncFd<OwnedFd>>> {
-    let stdout = io::stdout().as_fd().try_clone_to_owned().context("use", "stdout")?;
-    // SAFETY: the descriptor is the same and open as long as its owner is.
-    let reader = unsafe { AsyncFd::register_with_interest(stdout, Interest::ERROR) };
-    // A regular file cannot be waited for.
-    Ok(reader.ok())
-}
-
-/// Waits until nobody reads what is written any more: the next packet would tell, but there may be none for long.
-async fn gone(reader: Option<AsyncFd<OwnedFd>>) {
-    match reader {
-        Some(reader) => drop(reader.ready(Interest::ERROR).await),
-        None => pending().await,
     }
 }
 

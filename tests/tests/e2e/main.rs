@@ -11,6 +11,7 @@ mod cgroup;
 mod check;
 mod containers;
 mod dns;
+mod extcap;
 mod faults;
 mod filter;
 mod firewall;
@@ -100,6 +101,7 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("ownership", ownership::PARTS[3]),
     ("summary", summary::CASES),
     ("names", names::CASES),
+    ("extcap", extcap::CASES),
 ];
 
 fn main() {

@@ -7,7 +7,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use nix::sys::signal::Signal;
+use nix::{
+    sys::{signal::Signal, stat::Mode},
+    unistd::mkfifo,
+};
 use nsntrace_tests::{Done, Job, Lab, Pcapng, Running, SERVER_ADDRESS, SOON, Trace, nsntrace_binary, until};
 
 use crate::{Case, cases};
@@ -26,6 +29,7 @@ pub const CASES: &[Case] = cases![
     without_root_it_says_what_helps,
     sudo_makes_the_trace,
     sudo_passes_a_stop_on,
+    stop_is_no_loss,
 ];
 
 /// Who is not root.
@@ -115,7 +119,10 @@ fn program_is_traced(lab: &Lab) -> Result<()> {
     assert_eq!(trace.count_of("frame.comment contains \"curl\"")? as u64, count);
     ensure!(done.stderr.contains(&format!("{count} packets captured")), "{count}: {}", done.stderr);
     assert_eq!(trace.count_of("tcp.flags.syn == 1 && tcp.flags.ack == 0")?, 1);
-    Pcapng::read(trace.path()).map(drop)
+    // And the table of processes behind them.
+    let processes = Pcapng::read(trace.path())?.processes;
+    ensure!(processes.iter().any(|line| line.contains(" curl, parent ")), "{processes:?}");
+    Ok(())
 }
 
 /// Neither a status nor words of the program's are shown as an error, and what it leaves behind is waited for in silence.
@@ -330,6 +337,34 @@ fn sudo_passes_a_stop_on(lab: &Lab) -> Result<()> {
         run.signal(signal)?;
         run.wait()?;
         lab.assert_clean(&before)?;
+    }
+    Ok(())
+}
+
+/// As Wireshark does it from 4.2 on: the signal comes first, and the pipe is read to its end. What sudo has
+/// started does not get it.
+fn stop_is_no_loss(lab: &Lab) -> Result<()> {
+    let _sink = lab.udp_sink(9)?;
+    let nobody = Unprivileged::new(lab)?;
+    nobody.allow(lab)?;
+    let before = lab.snapshot()?;
+    let fifo = Path::new(&nobody.home).join("fifo");
+    mkfifo(&fifo, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    chown(&fifo, Some(NOBODY), Some(NOBODY))?;
+    let (binary, fifo) = (nobody.binary.to_str().context("a path")?, fifo.to_str().context("a path")?);
+    let program = format!("sh -c 'echo a datagram | nc -u -w 1 {SERVER_ADDRESS} 9; exec sleep 1000'");
+    let call = [binary, "--capture", "--extcap-interface", "nsntrace", "--fifo", fifo, "--program", &program];
+    for starter in [&[][..], &AS_NOBODY] {
+        let mut reader = lab.host(["cat", fifo])?.spawn()?;
+        let run = lab.tracer([starter, &call].concat())?.spawn()?;
+        reader.says("a datagram")?;
+        run.signal(Signal::SIGTERM)?;
+        let done = run.wait()?.exited(0)?;
+        ensure!(done.stderr.is_empty(), "{}", done.stderr);
+        lab.assert_clean(&before)?;
+        let trace = Pcapng::parse(&reader.wait()?.exited(0)?.stdout)?;
+        let told = trace.statistics.first().context("the end is missing")?.1;
+        assert_eq!(told.delivered, trace.packets.len() as u64);
     }
     Ok(())
 }

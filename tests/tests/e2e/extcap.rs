@@ -47,9 +47,14 @@ fn home(lab: &Lab, binary: &Path) -> Result<String> {
     Ok(home.to_str().context("a path")?.to_owned())
 }
 
+/// What tshark leaves behind when it is killed goes away with the lab.
+fn at_home(job: Job, home: &str) -> Job {
+    job.env("HOME", home).env("TMPDIR", home)
+}
+
 fn tshark(lab: &Lab, options: &[&str]) -> Result<Job> {
     let words = [&["tshark"], options].concat();
-    Ok(lab.tracer(words)?.env("HOME", &home(lab, &nsntrace_binary()?)?))
+    Ok(at_home(lab.tracer(words)?, &home(lab, &nsntrace_binary()?)?))
 }
 
 /// A capture of a program into `trace.pcapng` in the folder of the job.
@@ -264,7 +269,7 @@ impl Unprivileged {
     fn tshark(&self, lab: &Lab, program: &str, options: &[&str]) -> Result<Job> {
         let program = format!("extcap.nsntrace.program:{program}");
         let words = [&AS_NOBODY[..], &["tshark", "-n", "-i", "nsntrace", "-o", &program], options].concat();
-        Ok(lab.tracer(words)?.env("HOME", &self.home))
+        Ok(at_home(lab.tracer(words)?, &self.home))
     }
 
     /// Lets nobody run the binary by sudo. What the fake host has in /etc is its own.
@@ -296,7 +301,7 @@ fn without_root_it_says_what_helps(lab: &Lab) -> Result<()> {
         "extcap.nsntrace.program:/bin/true",
     ];
     let words = [&AS_NOBODY[..], &tshark].concat();
-    let done = lab.tracer(words)?.env("HOME", &nobody.home).run()?;
+    let done = at_home(lab.tracer(words)?, &nobody.home).run()?;
     let error = errors(&done).with_context(|| format!("nothing is told: {}", done.stderr))?;
     ensure!(error.starts_with("nsntrace: a trace needs root: ") && error.contains("sudo"), "{error}");
     // What needs no root does without it.

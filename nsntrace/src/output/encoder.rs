@@ -36,6 +36,11 @@ impl Encoder {
         Self { snaplen, kind }
     }
 
+    /// A record's packet as it is added.
+    pub(super) fn frame<'a>(&self, header: &RecordHeader, packet: &'a [u8]) -> Frame<'a> {
+        Frame::new(header, packet, self.snaplen)
+    }
+
     /// Begins a file.
     pub(super) fn begin(&mut self, out: &mut Vec<u8>) {
         match &mut self.kind {
@@ -44,19 +49,18 @@ impl Encoder {
         }
     }
 
-    /// Adds a packet that passed at `time` since the epoch, and its owner where that is known.
+    /// Adds a packet that passed at `time` since the epoch, and its owner where that is known. Returns the place of its frame.
     pub(super) fn packet(
         &mut self,
         out: &mut Vec<u8>,
         time: Duration,
         header: &RecordHeader,
         owner: Option<Owner<'_>>,
-        packet: &[u8],
-    ) {
-        let frame = Frame::new(header, packet, self.snaplen);
+        frame: &Frame<'_>,
+    ) -> usize {
         match &mut self.kind {
-            Kind::Pcap { .. } => pcap::packet(out, time, &frame),
-            Kind::Pcapng(pcapng) => pcapng.packet(out, time, header, owner, &frame),
+            Kind::Pcap { .. } => pcap::packet(out, time, frame),
+            Kind::Pcapng(pcapng) => pcapng.packet(out, time, header, owner, frame),
         }
     }
 

@@ -8,8 +8,13 @@ const TAG_AT: usize = 12;
 /// Bytes of a VLAN tag.
 const TAG: usize = 4;
 
+/// From how many bytes on it costs less to have the kernel fetch a packet than to copy it before.
+const LARGE: usize = 16 << 10;
+
 /// A packet, with the VLAN tag that the kernel took out back in its place. Copied once, into the trace.
 pub(super) struct Frame<'a> {
+    /// Whether it stays where it is, for who writes it from there.
+    apart: bool,
     before: &'a [u8],
     tag: [u8; TAG],
     /// Bytes of the tag that count.
@@ -25,7 +30,14 @@ impl<'a> Frame<'a> {
         let with_tag =
             header.vlan_proto != 0 && header.linktype == linktype::EN10MB && packet.len() >= TAG_AT;
         if !with_tag {
-            return Self { before: packet, tag: [0; TAG], tag_length: 0, after: &[], wire_length };
+            return Self {
+                apart: false,
+                before: packet,
+                tag: [0; TAG],
+                tag_length: 0,
+                after: &[],
+                wire_length,
+            };
         }
         let (before, after) = packet.split_at(TAG_AT);
         let room = (snaplen as usize).saturating_sub(TAG_AT);
@@ -33,7 +45,18 @@ impl<'a> Frame<'a> {
         let after = &after[..after.len().min(room - tag_length)];
         let tag = u32::from(header.vlan_proto) << 16 | u32::from(header.vlan_tci);
         // The tag's own length fits: a frame is never near 4 GiB.
-        Self { before, tag: tag.to_be_bytes(), tag_length, after, wire_length: wire_length + 4 }
+        Self { apart: false, before, tag: tag.to_be_bytes(), tag_length, after, wire_length: wire_length + 4 }
+    }
+
+    /// The same; if it is large and in one piece, it is to be written from where it is.
+    pub(super) fn or_apart(mut self) -> Self {
+        self.apart = self.tag_length == 0 && self.before.len() >= LARGE;
+        self
+    }
+
+    /// All of it, if it is to be written from where it is.
+    pub(super) fn apart(&self) -> Option<&'a [u8]> {
+        self.apart.then_some(self.before)
     }
 
     /// Bytes that are kept of it.
@@ -51,13 +74,18 @@ impl<'a> Frame<'a> {
         self.wire_length
     }
 
-    /// Appends what is kept of it.
-    pub(super) fn append_to(&self, out: &mut Vec<u8>) {
+    /// Appends what is kept of it, unless that stays [apart](Self::apart). Returns its place.
+    pub(super) fn append_to(&self, out: &mut Vec<u8>) -> usize {
+        let place = out.len();
+        if self.apart {
+            return place;
+        }
         out.extend_from_slice(self.before);
         if self.tag_length > 0 {
             out.extend_from_slice(&self.tag[..self.tag_length]);
             out.extend_from_slice(self.after);
         }
+        place
     }
 }
 

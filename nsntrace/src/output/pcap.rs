@@ -28,8 +28,8 @@ pub(super) fn begin(out: &mut Vec<u8>, snaplen: u32, link_type: u16) {
     header.write_to(out).expect("memory takes it");
 }
 
-/// Appends a packet that passed at `time` since the epoch.
-pub(super) fn packet(out: &mut Vec<u8>, time: Duration, frame: &Frame<'_>) {
+/// Appends a packet that passed at `time` since the epoch. Returns the place of its frame.
+pub(super) fn packet(out: &mut Vec<u8>, time: Duration, frame: &Frame<'_>) -> usize {
     let record = RawPcapPacket {
         // Until 2106.
         ts_sec: u32::try_from(time.as_secs()).unwrap_or(u32::MAX),
@@ -42,7 +42,7 @@ pub(super) fn packet(out: &mut Vec<u8>, time: Duration, frame: &Frame<'_>) {
     let mut header = [0; RECORD_HEADER];
     record.write_to::<_, LittleEndian>(&mut &mut header[..]).expect("memory takes it");
     out.extend_from_slice(&header);
-    frame.append_to(out);
+    frame.append_to(out)
 }
 
 /// How many whole packets these records hold, and their length in bytes.

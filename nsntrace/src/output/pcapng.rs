@@ -88,7 +88,7 @@ impl Pcapng {
     }
 
     /// Appends a packet that passed at `time` since the epoch, and its owner where that is known. What is new about
-    /// its interface goes before it.
+    /// its interface goes before it. Returns the place of its frame.
     pub(super) fn packet(
         &mut self,
         out: &mut Vec<u8>,
@@ -96,7 +96,7 @@ impl Pcapng {
         header: &RecordHeader,
         owner: Option<Owner<'_>>,
         frame: &Frame<'_>,
-    ) {
+    ) -> usize {
         let number = self.source(out, header);
         let padded = frame.length().next_multiple_of(4);
         self.tell_owner(owner);
@@ -107,11 +107,12 @@ impl Pcapng {
         let flags = [FLAGS, header.direction.into()];
         let end_of_options = 0;
         out.extend_from_slice(before.map(u32::to_le_bytes).as_flattened());
-        frame.append_to(out);
+        let place = frame.append_to(out);
         out.resize(out.len() + padded - frame.length(), 0);
         out.extend_from_slice(flags.map(u32::to_le_bytes).as_flattened());
         out.extend_from_slice(&self.owner);
         out.extend_from_slice([end_of_options, total].map(u32::to_le_bytes).as_flattened());
+        place
     }
 
     /// Makes the options that tell a packet's owner: its number, and for who reads, a comment too.

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Write},
+    io::{self, IoSlice, Write},
     os::fd::{AsFd, BorrowedFd},
     time::Duration,
 };
@@ -173,14 +173,37 @@ impl Writer {
             keys.see(header, packet, self.block.len());
         }
         let owner = self.processes.as_mut().and_then(|(processes, _)| processes.owner(header));
-        self.encoder.packet(&mut self.block, time, header, owner, packet);
+        let frame = self.encoder.frame(header, packet);
+        // What may be held back has to be kept.
+        let frame = if self.keys.is_none() { frame.or_apart() } else { frame };
+        let place = self.encoder.packet(&mut self.block, time, header, owner, &frame);
         if let Some(talk) = &mut self.talk {
             talk.see(header, packet, owner);
             // Whoever reads it live knows them before the packets that go there.
             self.encoder.names(&mut self.block, &talk.news());
         }
         self.waiting += 1;
-        if self.block.len() >= BLOCK { self.flush() } else { Ok(()) }
+        match frame.apart() {
+            Some(frame) => self.write_around(place, frame),
+            None if self.block.len() >= BLOCK => self.flush(),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes out what was gathered, with a frame in its place that was not copied there.
+    fn write_around(&mut self, place: usize, frame: &[u8]) -> Result<()> {
+        let (before, behind) = self.block.split_at(place);
+        let (written, result) =
+            write_all(self.files.file().file(), &mut [before, frame, behind].map(IoSlice::new));
+        if result.is_err() {
+            self.block.splice(place..place, frame.iter().copied());
+            return self.wrote(written, result);
+        }
+        self.packets += self.waiting;
+        self.length += written as u64;
+        self.waiting = 0;
+        self.block.clear();
+        Ok(())
     }
 
     /// Ends the present file: nothing is missing in it then.
@@ -209,7 +232,13 @@ impl Writer {
             self.let_all_go();
         }
         let held_from = self.keys.as_ref().and_then(Keys::held_from).unwrap_or(self.block.len());
-        let (written, result) = write_all(self.files.file().file(), &self.block[..held_from]);
+        let pieces = &mut [IoSlice::new(&self.block[..held_from])];
+        let (written, result) = write_all(self.files.file().file(), pieces);
+        self.wrote(written, result)
+    }
+
+    /// So many bytes of what was gathered were written, and what it came to.
+    fn wrote(&mut self, written: usize, result: io::Result<()>) -> Result<()> {
         let (packets, bytes) = match result {
             Ok(()) if written == self.block.len() => (self.waiting, written),
             _ => self.encoder.whole(&self.block[..written]),
@@ -253,7 +282,7 @@ impl Writer {
         if let Some(talk) = &self.talk {
             self.encoder.names(&mut self.block, &talk.recent());
         }
-        let (_, result) = write_all(self.files.file().file(), &self.block);
+        let (_, result) = write_all(self.files.file().file(), &mut [IoSlice::new(&self.block)]);
         self.told(result)?;
         self.length = self.block.len() as u64;
         self.block.clear();
@@ -271,13 +300,17 @@ impl Writer {
     }
 }
 
-/// Writes as much as the file takes: how much, and why not all.
-fn write_all(mut file: &File, bytes: &[u8]) -> (usize, io::Result<()>) {
+/// Writes as much of these pieces as the file takes: how much, and why not all.
+fn write_all(mut file: &File, mut pieces: &mut [IoSlice<'_>]) -> (usize, io::Result<()>) {
+    let length: usize = pieces.iter().map(|piece| piece.len()).sum();
     let mut written = 0;
-    while written < bytes.len() {
-        match file.write(&bytes[written..]) {
+    while written < length {
+        match file.write_vectored(pieces) {
             Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
-            Ok(some) => written += some,
+            Ok(some) => {
+                written += some;
+                IoSlice::advance_slices(&mut pieces, some);
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             // Somebody else who has the pipe does not want to wait for it; we do.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait_for_room(file),
@@ -294,8 +327,11 @@ fn wait_for_room(file: &File) {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use nsntrace_ebpf::linktype;
     use pcap_file::{TsResolution, pcap::PcapReader, pcapng::PcapNgReader};
+    use tempfile::TempDir;
 
     use super::*;
     use crate::{
@@ -303,27 +339,77 @@ mod tests {
         output::section::{Interface, Section},
     };
 
-    /// What a file of this format holds when a packet was written to it.
-    fn written(format: Format, header: &RecordHeader, packet: &[u8]) -> Vec<u8> {
+    /// A writer of a file in this format, where that is, and its folder.
+    fn writer(format: Format) -> (PathBuf, Writer, TempDir) {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("x");
-        let outfile = Outfile::Path(path.clone());
-        let files = Series::open(&outfile, Rotation::default(), None).expect("opened");
+        let files = Series::open(&Outfile::Path(path.clone()), Rotation::default(), None).expect("opened");
         let link = Interface { index: 2, link_type: linktype::EN10MB, ..Interface::default() };
         let section = Section {
-            snaplen: 1000,
+            snaplen: 1 << 18,
             filter: None,
             link_type: linktype::EN10MB,
             interfaces: vec![link],
             name_of: |_| None,
         };
-        let mut writer = Writer::new(files, Encoder::new(format, section));
+        (path, Writer::new(files, Encoder::new(format, section)), folder)
+    }
+
+    /// The header of a packet of so many bytes.
+    fn of_bytes(length: usize) -> RecordHeader {
+        let length = u32::try_from(length).expect("short");
+        RecordHeader {
+            wire_len: length,
+            cap_len: length,
+            linktype: linktype::EN10MB,
+            ifindex: 2,
+            ..RecordHeader::default()
+        }
+    }
+
+    /// What a file of this format holds when a packet was written to it.
+    fn written(format: Format, header: &RecordHeader, packet: &[u8]) -> Vec<u8> {
+        let (path, mut writer, _folder) = writer(format);
         writer.begin(Moment::default()).expect("begun");
         writer.packet(Duration::new(5, 6), header, packet).expect("taken");
         assert_eq!(writer.packets(), 0);
         writer.end(Moment::default()).expect("ended");
         assert_eq!(writer.packets(), 1);
         std::fs::read(path).expect("there")
+    }
+
+    #[test]
+    fn a_large_packet_stands_between_its_neighbours() {
+        let large: Vec<u8> = (0..70_001_u32).map(|n| n.to_le_bytes()[0]).collect();
+        for format in [Format::Pcap, Format::Pcapng] {
+            let (path, mut writer, _folder) = writer(format);
+            writer.begin(Moment::default()).expect("begun");
+            for packet in [&large[..20], &large, &large[..70_000], &large[..21]] {
+                writer.packet(Duration::new(5, 6), &of_bytes(packet.len()), packet).expect("taken");
+            }
+            assert_eq!(writer.packets(), 3);
+            writer.end(Moment::default()).expect("ended");
+            assert_eq!(writer.packets(), 4);
+            let bytes = std::fs::read(path).expect("there");
+            let packets: Vec<Vec<u8>> = match format {
+                Format::Pcap => {
+                    let mut reader = PcapReader::new(&bytes[..]).expect("a pcap");
+                    std::iter::from_fn(|| Some(reader.next_packet()?.expect("whole").data.into_owned()))
+                        .collect()
+                }
+                Format::Pcapng => {
+                    let mut reader = PcapNgReader::new(&bytes[..]).expect("a pcapng");
+                    let mut packets = Vec::new();
+                    while let Some(block) = reader.next_block() {
+                        let block = block.expect("whole").into_owned();
+                        packets.extend(block.into_enhanced_packet().map(|packet| packet.data.into_owned()));
+                    }
+                    packets
+                }
+            };
+            assert_eq!(packets.iter().map(Vec::len).collect::<Vec<_>>(), [20, 70_001, 70_000, 21]);
+            assert!(packets.iter().all(|packet| large.starts_with(packet)));
+        }
     }
 
     #[test]
@@ -382,34 +468,16 @@ mod tests {
 
         const SECRETS: u32 = 10;
         const PACKET: u32 = 6;
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("x");
-        let files = Series::open(&Outfile::Path(path.clone()), Rotation::default(), None).expect("opened");
-        let link = Interface { index: 2, link_type: linktype::EN10MB, ..Interface::default() };
-        let section = Section {
-            snaplen: 1000,
-            filter: None,
-            link_type: linktype::EN10MB,
-            interfaces: vec![link],
-            name_of: |_| None,
-        };
+        let (path, writer, _folder) = writer(Format::Pcapng);
         let log = tempfile::NamedTempFile::new().expect("a file");
         let mut logged = File::options().append(true).open(log.path()).expect("opened");
         let keys = Keys::new(KeyFile::new(log.into_file()), None);
-        let mut writer = Writer::new(files, Encoder::new(Format::Pcapng, section)).with_keys(Some(keys));
+        let mut writer = writer.with_keys(Some(keys));
         writer.begin(Moment::default()).expect("begun");
 
         let (client, server) = ("10.0.0.1:1000", "10.0.0.2:443");
         let add = |writer: &mut Writer, frame: Vec<u8>| {
-            let length = u32::try_from(frame.len()).expect("short");
-            let header = RecordHeader {
-                wire_len: length,
-                cap_len: length,
-                linktype: linktype::EN10MB,
-                ifindex: 2,
-                ..RecordHeader::default()
-            };
-            writer.packet(Duration::new(5, 6), &header, &frame).expect("taken");
+            writer.packet(Duration::new(5, 6), &of_bytes(frame.len()), &frame).expect("taken");
         };
         writer.take_keys();
         add(&mut writer, tcp(client, server, Flag::Ack, 1, &client_hello([0xab; 32], "host")));

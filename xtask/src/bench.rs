@@ -1,5 +1,7 @@
 //! Measurements; none of them is a test.
 
+use std::ffi::OsString;
+
 use anyhow::Result;
 
 use crate::{
@@ -8,14 +10,14 @@ use crate::{
     test::{build, on_the_lab},
 };
 
-/// Builds what is to be measured, and measures one part of it.
+/// Builds what is to be measured, and measures what the arguments say.
 ///
 /// # Errors
 /// Where nothing can be measured here.
-pub fn bench(part: &str, rounds: Option<usize>) -> Result<()> {
+pub fn bench(arguments: &[OsString]) -> Result<()> {
     setup::for_tests()?;
     build()?;
     run(&mut cargo(&["build", "--quiet", "--release", "--package", "nsntrace-tests", "--bins"]))?;
     let mut bench = on_the_lab(&root().join("target/release/bench"));
-    run(bench.arg(part).args(rounds.map(|rounds| rounds.to_string())))
+    run(bench.args(arguments))
 }

@@ -43,12 +43,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
-    /// Measure what a trace costs, beside tcpdump and no capture at all
+    /// Measure what a trace costs, beside tcpdump and no capture at all; `cargo xtask bench --help` lists what
+    #[command(disable_help_flag = true)]
     Bench {
-        /// What: flood, filter, cgroup, summary, owners
-        part: String,
-        /// How often each contestant has its turn [default: 150]
-        rounds: Option<usize>,
+        /// What to measure, and how
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
     },
     /// Let traces run, end and be killed by chance, and look whether anything of them is left
     Soak {
@@ -93,8 +93,8 @@ fn perform(cli: Cli) -> Result<()> {
         Task::BuildEbpf { check: false } => ebpf::build(),
         Task::BuildEbpf { check: true } => ebpf::check(),
         Task::Run { arguments } => run_nsntrace(&arguments),
-        Task::Bench { part, rounds } => bench::bench(&part, rounds),
         Task::Soak { minutes, seed } => soak::soak(minutes, seed),
+        Task::Bench { arguments } => bench::bench(&arguments),
         Task::Vm { versions, tests, built } => test::under_kernels(&versions, tests.as_deref(), built),
         Task::Test { filter } => test::all(filter.as_deref()),
     }

@@ -1,13 +1,14 @@
-//! Sends small UDP packets as fast as it can: `flood ADDRESS:PORT COUNT`.
+//! Sends small UDP packets as fast as it can: `flood ADDRESS:PORT COUNT [SENDERS]`, so many from each sender.
 //!
 //! Prints how many the kernel took, and in how many nanoseconds. A packet is 64 bytes long on an Ethernet.
 
 use std::io::IoSlice;
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
+use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, sendmmsg};
 
@@ -15,16 +16,37 @@ use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, sendmmsg};
 const PAYLOAD: [u8; 22] = [0x55; 22];
 const BATCH: usize = 64;
 
+const USAGE: &str = "usage: flood ADDRESS:PORT COUNT [SENDERS]";
+
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let server = arguments.next().context("usage: flood ADDRESS:PORT COUNT")?;
-    let count: usize = arguments.next().context("usage: flood ADDRESS:PORT COUNT")?.parse()?;
+    let server = arguments.next().context(USAGE)?;
+    let count: usize = arguments.next().context(USAGE)?.parse()?;
+    let senders: usize = arguments.next().map_or(Ok(1), |senders| senders.parse())?;
+    let sockets = (0..senders).map(|_| connected(&server)).collect::<Result<Vec<_>>>()?;
+    let started = Instant::now();
+    let sent: usize = thread::scope(|scope| {
+        let running: Vec<_> = sockets.iter().map(|socket| scope.spawn(|| send(socket, count))).collect();
+        let ended =
+            running.into_iter().map(|sender| sender.join().map_err(|_| anyhow!("a sender panicked"))?);
+        ended.sum::<Result<_>>()
+    })?;
+    let taken = started.elapsed();
+    println!("{sent} {}", taken.as_nanos());
+    Ok(())
+}
+
+fn connected(server: &str) -> Result<UdpSocket> {
     let socket = UdpSocket::bind("0.0.0.0:0")?;
-    socket.connect(&server).with_context(|| format!("cannot reach {server}"))?;
+    socket.connect(server).with_context(|| format!("cannot reach {server}"))?;
+    Ok(socket)
+}
+
+/// Returns how many were sent.
+fn send(socket: &UdpSocket, count: usize) -> Result<usize> {
     let mut headers = MultiHeaders::preallocate(BATCH, None);
     let slices = [[IoSlice::new(&PAYLOAD)]; BATCH];
     let addresses: [Option<SockaddrIn>; BATCH] = [None; BATCH];
-    let started = Instant::now();
     let mut sent = 0;
     while sent < count {
         let batch = BATCH.min(count - sent);
@@ -36,6 +58,5 @@ fn main() -> Result<()> {
             Err(error) => return Err(error).context("cannot send"),
         }
     }
-    println!("{sent} {}", started.elapsed().as_nanos());
-    Ok(())
+    Ok(sent)
 }

@@ -7,10 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use nix::{
-    sys::{signal::Signal, stat::Mode},
-    unistd::mkfifo,
-};
+use nix::sys::signal::Signal;
 use nsntrace_tests::{Done, Job, Lab, Pcapng, Running, SERVER_ADDRESS, SOON, Trace, nsntrace_binary, until};
 
 use crate::{Case, cases};
@@ -29,7 +26,6 @@ pub const CASES: &[Case] = cases![
     without_root_it_says_what_helps,
     sudo_makes_the_trace,
     sudo_passes_a_stop_on,
-    stop_is_no_loss,
 ];
 
 /// Who is not root.
@@ -47,14 +43,9 @@ fn home(lab: &Lab, binary: &Path) -> Result<String> {
     Ok(home.to_str().context("a path")?.to_owned())
 }
 
-/// What tshark leaves behind when it is killed goes away with the lab.
-fn at_home(job: Job, home: &str) -> Job {
-    job.env("HOME", home).env("TMPDIR", home)
-}
-
 fn tshark(lab: &Lab, options: &[&str]) -> Result<Job> {
     let words = [&["tshark"], options].concat();
-    Ok(at_home(lab.tracer(words)?, &home(lab, &nsntrace_binary()?)?))
+    Ok(lab.tracer(words)?.env("HOME", &home(lab, &nsntrace_binary()?)?))
 }
 
 /// A capture of a program into `trace.pcapng` in the folder of the job.
@@ -124,10 +115,7 @@ fn program_is_traced(lab: &Lab) -> Result<()> {
     assert_eq!(trace.count_of("frame.comment contains \"curl\"")? as u64, count);
     ensure!(done.stderr.contains(&format!("{count} packets captured")), "{count}: {}", done.stderr);
     assert_eq!(trace.count_of("tcp.flags.syn == 1 && tcp.flags.ack == 0")?, 1);
-    // And the table of processes behind them.
-    let processes = Pcapng::read(trace.path())?.processes;
-    ensure!(processes.iter().any(|line| line.contains(" curl, parent ")), "{processes:?}");
-    Ok(())
+    Pcapng::read(trace.path()).map(drop)
 }
 
 /// Neither a status nor words of the program's are shown as an error, and what it leaves behind is waited for in silence.
@@ -269,7 +257,7 @@ impl Unprivileged {
     fn tshark(&self, lab: &Lab, program: &str, options: &[&str]) -> Result<Job> {
         let program = format!("extcap.nsntrace.program:{program}");
         let words = [&AS_NOBODY[..], &["tshark", "-n", "-i", "nsntrace", "-o", &program], options].concat();
-        Ok(at_home(lab.tracer(words)?, &self.home))
+        Ok(lab.tracer(words)?.env("HOME", &self.home))
     }
 
     /// Lets nobody run the binary by sudo. What the fake host has in /etc is its own.
@@ -301,7 +289,7 @@ fn without_root_it_says_what_helps(lab: &Lab) -> Result<()> {
         "extcap.nsntrace.program:/bin/true",
     ];
     let words = [&AS_NOBODY[..], &tshark].concat();
-    let done = at_home(lab.tracer(words)?, &nobody.home).run()?;
+    let done = lab.tracer(words)?.env("HOME", &nobody.home).run()?;
     let error = errors(&done).with_context(|| format!("nothing is told: {}", done.stderr))?;
     ensure!(error.starts_with("nsntrace: a trace needs root: ") && error.contains("sudo"), "{error}");
     // What needs no root does without it.
@@ -342,34 +330,6 @@ fn sudo_passes_a_stop_on(lab: &Lab) -> Result<()> {
         run.signal(signal)?;
         run.wait()?;
         lab.assert_clean(&before)?;
-    }
-    Ok(())
-}
-
-/// As Wireshark does it from 4.2 on: the signal comes first, and the pipe is read to its end. What sudo has
-/// started does not get it.
-fn stop_is_no_loss(lab: &Lab) -> Result<()> {
-    let _sink = lab.udp_sink(9)?;
-    let nobody = Unprivileged::new(lab)?;
-    nobody.allow(lab)?;
-    let before = lab.snapshot()?;
-    let fifo = Path::new(&nobody.home).join("fifo");
-    mkfifo(&fifo, Mode::S_IRUSR | Mode::S_IWUSR)?;
-    chown(&fifo, Some(NOBODY), Some(NOBODY))?;
-    let (binary, fifo) = (nobody.binary.to_str().context("a path")?, fifo.to_str().context("a path")?);
-    let program = format!("sh -c 'echo a datagram | nc -u -w 1 {SERVER_ADDRESS} 9; exec sleep 1000'");
-    let call = [binary, "--capture", "--extcap-interface", "nsntrace", "--fifo", fifo, "--program", &program];
-    for starter in [&[][..], &AS_NOBODY] {
-        let mut reader = lab.host(["cat", fifo])?.spawn()?;
-        let run = lab.tracer([starter, &call].concat())?.spawn()?;
-        reader.says("a datagram")?;
-        run.signal(Signal::SIGTERM)?;
-        let done = run.wait()?.exited(0)?;
-        ensure!(done.stderr.is_empty(), "{}", done.stderr);
-        lab.assert_clean(&before)?;
-        let trace = Pcapng::parse(&reader.wait()?.exited(0)?.stdout)?;
-        let told = trace.statistics.first().context("the end is missing")?.1;
-        assert_eq!(told.delivered, trace.packets.len() as u64);
     }
     Ok(())
 }

@@ -7,8 +7,9 @@ use nsntrace_tests::{Cgroup, Lab, SERVER_ADDRESS, Server};
 
 use crate::{
     flood::COUNT,
-    sender::{self, Namespace, Sender},
-    statistics::{Estimate, estimate, median_of, print, verdict},
+    report::{Row, Who},
+    sender::{Namespace, SHELL, Sender},
+    statistics::{estimate, median_of},
 };
 
 /// A price of fewer nanoseconds is none: one access to memory that is not in a cache takes longer.
@@ -29,8 +30,8 @@ struct Round {
     traced_namespace: f64,
 }
 
-/// Lets the places take turns and prints what they cost.
-pub fn bench(rounds: usize) -> Result<()> {
+/// Lets the places take turns.
+pub fn bench(rounds: usize) -> Result<Vec<Row>> {
     ensure!(rounds > 1, "a median needs rounds");
     let mut host = Host::new()?;
     let mut namespace = Namespace::new(&["-c", "1"])?;
@@ -54,8 +55,7 @@ pub fn bench(rounds: usize) -> Result<()> {
     namespace.sender.end()?;
     let done = traced_namespace.sender.end()?;
     ensure!(done.dropped()? == 0, "packets were dropped: {}", done.stderr);
-    report(&results);
-    Ok(())
+    Ok(report(&results))
 }
 
 /// A host with two cgroups: from one comes the flood, and nobody is in the other.
@@ -71,8 +71,7 @@ impl Host {
         let lab = Lab::new()?;
         let sink = lab.udp_sink(9)?;
         let cgroups = [lab.cgroup("flood")?, lab.cgroup("idle")?];
-        let mut sender =
-            Sender::start(lab.host_in(&cgroups[0], ["sh", "-c", &sender::commands(SERVER_ADDRESS)])?)?;
+        let mut sender = Sender::start(lab.host_in(&cgroups[0], SHELL)?, SERVER_ADDRESS)?;
         sender.flood(1)?;
         Ok(Self { sender, _sink: sink, cgroups, lab })
     }
@@ -95,25 +94,24 @@ impl Host {
     }
 }
 
-fn report(rounds: &[Round]) {
+fn report(rounds: &[Round]) -> Vec<Row> {
     let adds =
         |figure: fn(&Round) -> f64| estimate(rounds, move |rounds: &[Round]| median_of(rounds, figure));
-    println!(
-        "{COUNT} UDP packets of 64 bytes a turn, {} rounds: medians of paired differences, 95 % intervals",
-        rounds.len()
-    );
-    println!("no trace          {:>6.0} ns a packet", median_of(rounds, |round| round.plain));
+    let plain = adds(|round| round.plain);
     let traced = adds(|round| round.traced - round.plain);
     let beside = adds(|round| round.beside - round.plain);
-    let namespace = adds(|round| round.traced_namespace - round.plain);
-    print("--cgroup adds", traced, "ns");
-    print("to another cgroup", beside, "ns");
-    print("a namespace adds", namespace, "ns");
-    print("its capture alone", adds(|round| round.traced_namespace - round.namespace), "ns");
-    println!("nothing to another cgroup: {}", verdict(beside.high <= NOTHING, beside.low > NOTHING));
-    let Estimate { value, low, high } = adds(|round| round.traced - round.traced_namespace);
-    println!(
-        "no more than in a namespace: {}, {value:+.0} ns ({low:+.0} to {high:+.0})",
-        verdict(high <= 0.0, low > 0.0)
-    );
+    let more = adds(|round| round.traced - round.traced_namespace);
+    let row = |work: &str| Row::new(work, "ns added to a packet").with(Who::Nothing, plain);
+    vec![
+        row("flood from a --cgroup").with(Who::Nsntrace, traced).at_most(
+            "more than in a namespace",
+            more,
+            0.0,
+        ),
+        row("flood from another cgroup").with(Who::Nsntrace, beside).at_most("ns", beside, NOTHING),
+        row("flood from a namespace, its capture alone")
+            .with(Who::Nsntrace, adds(|round| round.traced_namespace - round.namespace)),
+        row("flood from a namespace, with veth and NAT")
+            .with(Who::Nsntrace, adds(|round| round.traced_namespace - round.plain)),
+    ]
 }

@@ -1,16 +1,13 @@
 //! What a filter costs: in the kernel by itself, in a flood of which nothing matches, and at the start.
 
-use std::time::{Duration, Instant};
-
-use anyhow::{Context, Result, ensure};
-use nsntrace_tests::{
-    Lab,
-    filter::{Loaded, Program, compile},
-};
+use anyhow::{Result, ensure};
+use nsntrace_tests::filter::{Loaded, Program, compile};
 
 use crate::{
     flood,
-    statistics::{Estimate, estimate, median, verdict},
+    report::{Row, Who},
+    start,
+    statistics::{estimate, median_of},
 };
 
 const EN10MB: u16 = 1;
@@ -18,15 +15,12 @@ const EN10MB: u16 = 1;
 /// Runs of a program at a time.
 const REPEAT: u32 = 100_000;
 
-/// What `-f` may add to the start, in milliseconds.
-const START_GOAL: f64 = 20.0;
-
 /// Runs all parts.
-pub fn bench(rounds: usize) -> Result<()> {
-    ensure!(rounds > 1, "a median needs rounds");
-    in_the_kernel(rounds)?;
-    flood::compare(rounds, Some("udp port 4242"))?;
-    at_the_start(rounds)
+pub fn bench(rounds: usize) -> Result<Vec<Row>> {
+    let mut rows = in_the_kernel(rounds)?;
+    rows.push(flood::unmatched(rounds)?);
+    rows.push(start::filtered(rounds)?);
+    Ok(rows)
 }
 
 /// A filter, a frame of it, and one of something else.
@@ -37,7 +31,7 @@ struct Subject {
     other: Vec<u8>,
 }
 
-fn in_the_kernel(rounds: usize) -> Result<()> {
+fn in_the_kernel(rounds: usize) -> Result<Vec<Row>> {
     let terms: Vec<_> = (0..20).map(|n| format!("tcp port {}", 8000 + n)).collect();
     let hosts: Vec<_> = (0..200).map(|n| format!("host 10.{}.{}.1", n / 100, n % 100)).collect();
     let subjects = [
@@ -52,23 +46,15 @@ fn in_the_kernel(rounds: usize) -> Result<()> {
             results.push(subject.run()?);
         }
     }
-    println!("TEST_RUN, ns a packet, {rounds} rounds of {REPEAT}: medians, 95 % intervals");
+    let mut rows = Vec::new();
     for (subject, results) in subjects.iter().zip(&results) {
-        let of = |which: fn(&(f64, f64)) -> f64| {
-            estimate(results, |rounds| median(&rounds.iter().map(which).collect::<Vec<_>>()))
-        };
-        println!(
-            "{:<12} match {}, no match {}",
-            subject.name,
-            words(of(|round| round.0)),
-            words(of(|round| round.1))
-        );
+        for (part, which) in [("match", 0), ("no match", 1)] {
+            let figure = estimate(results, |rounds| median_of(rounds, |round: &[f64; 2]| round[which]));
+            let work = format!("TEST_RUN, {}, {part}", subject.name);
+            rows.push(Row::new(work, "ns a packet").with(Who::Nsntrace, figure));
+        }
     }
-    Ok(())
-}
-
-fn words(Estimate { value, low, high }: Estimate) -> String {
-    format!("{value:>5.1} ({low:.1} to {high:.1})")
+    Ok(rows)
 }
 
 fn subject(name: &'static str, expression: &str, matching: Vec<u8>, other: Vec<u8>) -> Result<Subject> {
@@ -81,9 +67,9 @@ fn subject(name: &'static str, expression: &str, matching: Vec<u8>, other: Vec<u
 
 impl Subject {
     /// Nanoseconds for a packet that matches, and for one that does not.
-    fn run(&self) -> Result<(f64, f64)> {
+    fn run(&self) -> Result<[f64; 2]> {
         let time = |frame: &[u8]| anyhow::Ok(f64::from(self.loaded.test_run(frame, REPEAT)?.1));
-        Ok((time(&self.matching)?, time(&self.other)?))
+        Ok([time(&self.matching)?, time(&self.other)?])
     }
 }
 
@@ -97,33 +83,4 @@ fn tcp(to: [u8; 4], port: u16) -> Vec<u8> {
     frame.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x80, 0x10, 1, 0, 0, 0, 0, 0]);
     frame.extend([1; 12]);
     frame
-}
-
-/// `nsntrace true` with and without a filter.
-fn at_the_start(rounds: usize) -> Result<()> {
-    let lab = Lab::new()?;
-    let run = |options: &[&str]| -> Result<f64> {
-        let job = lab.nsntrace(options.iter().copied().chain(["-q", "true"]))?.limit(Duration::from_secs(60));
-        let began = Instant::now();
-        job.run()?.exited(0).context("nsntrace true")?;
-        Ok(began.elapsed().as_secs_f64() * 1000.0)
-    };
-    let mut differences = Vec::new();
-    let mut without = Vec::new();
-    for round in 0..rounds {
-        let (plain, filtered) = if round % 2 == 0 {
-            let plain = run(&[])?;
-            (plain, run(&["-f", "tcp port 80"])?)
-        } else {
-            let filtered = run(&["-f", "tcp port 80"])?;
-            (run(&[])?, filtered)
-        };
-        without.push(plain);
-        differences.push(filtered - plain);
-    }
-    let added = estimate(&differences, median);
-    println!("nsntrace true: {:.0} ms; -f 'tcp port 80' adds {} ms", median(&without), words(added));
-    let verdict = verdict(added.high < START_GOAL, added.low >= START_GOAL);
-    println!("less than {START_GOAL} ms: {verdict}");
-    Ok(())
 }

@@ -1,169 +1,104 @@
-//! Small UDP packets, as fast as one sender can: what a capture adds to the price of each.
+//! Small UDP packets, as fast as they can be sent: what a capture adds to the price of each, and what it loses.
 
-use anyhow::{Result, ensure};
-use nsntrace_tests::{Lab, SERVER_ADDRESS, Server};
+use anyhow::Result;
 
 use crate::{
-    sender::{self, Sender},
-    statistics::{estimate, median_of, print, verdict},
+    contestant::Capture,
+    report::{Row, Who},
+    sessions::{Results, sessions},
+    statistics::Estimate,
 };
 
 /// Packets of a turn: what disturbs the machine for longer than one lasts meets all contestants alike.
-pub const COUNT: u32 = 60_000;
+pub const COUNT: u32 = 40_000;
 
-/// Rounds on the same hosts. Where a host's memory happens to lie makes some nanoseconds too.
-const SESSION: usize = 10;
+/// Packets of each sender in a turn of several: more than any buffer holds.
+const MANY: u32 = 150_000;
 
 /// Of tcpdump's price, nsntrace is to take at most so much.
 const GOAL: f64 = 1.0 / 3.0;
 
-/// Who captures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Who {
-    Nobody,
-    Tcpdump,
-    Nsntrace,
+/// The same where several send at once.
+const GOAL_OF_SEVERAL: f64 = 0.5;
+
+/// All packets kept: to nowhere, and to a file.
+pub fn bench(rounds: usize, original: Option<&str>) -> Result<Vec<Row>> {
+    let to = |output| Capture { output, original, ..Capture::default() };
+    let (null, file) = (to("/dev/null"), to("flood.pcap"));
+    let mut contestants = vec![
+        (Who::Nothing, null),
+        (Who::Tcpdump, null),
+        (Who::Nsntrace, null),
+        (Who::Tcpdump, file),
+        (Who::Nsntrace, file),
+        (Who::Dumpcap, null),
+    ];
+    contestants.extend(original.map(|_| (Who::Original, null)));
+    let results = sessions(
+        rounds,
+        &contestants,
+        |lab| lab.udp_sink(9),
+        |contestant| contestant.turn(|sender| sender.flood(COUNT)),
+    )?;
+    let mut to_nowhere =
+        priced("flood, to /dev/null", &results, [1, 2], GOAL).with(Who::Dumpcap, results.added(5));
+    if original.is_some() {
+        to_nowhere = to_nowhere.with(Who::Original, results.added(6));
+    }
+    let lost = |which: usize| Estimate::exact(results.spent[which].dropped as f64);
+    Ok(vec![
+        to_nowhere,
+        priced("flood, to a file", &results, [3, 4], GOAL),
+        Row::new("flood, to a file", "packets lost")
+            .with(Who::Tcpdump, lost(3))
+            .with(Who::Nsntrace, lost(4))
+            .at_most("lost", lost(4), 0.0),
+    ])
 }
 
-/// Nanoseconds a packet of each.
-#[derive(Clone, Copy, Debug, Default)]
-struct Round {
-    nobody: f64,
-    tcpdump: f64,
-    nsntrace: f64,
+/// With an expression that nothing of the flood matches.
+pub fn unmatched(rounds: usize) -> Result<Row> {
+    let capture = Capture { output: "/dev/null", filter: Some("udp port 4242"), ..Capture::default() };
+    let contestants = [(Who::Nothing, capture), (Who::Tcpdump, capture), (Who::Nsntrace, capture)];
+    let results = sessions(
+        rounds,
+        &contestants,
+        |lab| lab.udp_sink(9),
+        |contestant| contestant.turn(|sender| sender.flood(COUNT)),
+    )?;
+    Ok(priced("flood, -f matches nothing", &results, [1, 2], GOAL))
 }
 
-/// Lets the contestants take turns and prints what they cost.
-pub fn bench(rounds: usize) -> Result<()> {
-    compare(rounds, None)
+/// From several senders at once.
+pub fn several(rounds: usize) -> Result<Vec<Row>> {
+    let capture = Capture { output: "/dev/null", ..Capture::default() };
+    let contestants = [(Who::Nothing, capture), (Who::Tcpdump, capture), (Who::Nsntrace, capture)];
+    let mut rows = Vec::new();
+    for senders in [2, 4] {
+        let results = sessions(
+            rounds,
+            &contestants,
+            |lab| lab.udp_sink(9),
+            |contestant| contestant.turn(|sender| sender.flood_by(senders, MANY)),
+        )?;
+        let work = format!("flood from {senders} senders");
+        rows.push(priced(&work, &results, [1, 2], GOAL_OF_SEVERAL));
+        let lost = |which: usize| Estimate::exact(100.0 * (1.0 - results.spent[which].share()));
+        rows.push(
+            Row::new(work, "% of packets lost")
+                .with(Who::Tcpdump, lost(1))
+                .with(Who::Nsntrace, lost(2))
+                .at_most("lost", lost(2), lost(1).value),
+        );
+    }
+    Ok(rows)
 }
 
-/// The same, with an expression that both are given and that nothing of the flood matches.
-pub fn compare(rounds: usize, filter: Option<&str>) -> Result<()> {
-    ensure!(rounds > 1, "a median needs rounds");
-    let mut order = [Who::Nobody, Who::Tcpdump, Who::Nsntrace];
-    let mut results = Vec::new();
-    for _ in 0..rounds.div_ceil(SESSION) {
-        order.rotate_left(1);
-        results.push(session(&order, filter)?);
-    }
-    report(&results, filter);
-    Ok(())
-}
-
-/// Some rounds on new hosts. Returns the medians of the paired differences to who captures nothing.
-fn session(order: &[Who], filter: Option<&str>) -> Result<Round> {
-    let contestants = order.iter().map(|who| Contestant::new(*who, filter));
-    let mut contestants = contestants.collect::<Result<Vec<_>>>()?;
-    let mut rounds = Vec::new();
-    for _ in 0..SESSION {
-        contestants.rotate_left(1);
-        let mut round = Round::default();
-        for contestant in &mut contestants {
-            *round.of(contestant.who) = contestant.turn()?;
-        }
-        rounds.push(round);
-    }
-    for contestant in contestants {
-        contestant.end()?;
-    }
-    Ok(Round {
-        nobody: median_of(&rounds, |round| round.nobody),
-        tcpdump: median_of(&rounds, |round| round.tcpdump - round.nobody),
-        nsntrace: median_of(&rounds, |round| round.nsntrace - round.nobody),
-    })
-}
-
-impl Round {
-    fn of(&mut self, who: Who) -> &mut f64 {
-        match who {
-            Who::Nobody => &mut self.nobody,
-            Who::Tcpdump => &mut self.tcpdump,
-            Who::Nsntrace => &mut self.nsntrace,
-        }
-    }
-}
-
-/// One of them, on a host of its own: rules are looked at in turn, so who shared a host would pay for the others'.
-///
-/// All are below nsntrace, so that namespace, veth and NAT are the same; where it is not to capture, its capture has
-/// ended with the first packet.
-struct Contestant {
-    who: Who,
-    sender: Sender,
-    _sink: Server,
-    _lab: Lab,
-}
-
-impl Contestant {
-    fn new(who: Who, filter: Option<&str>) -> Result<Self> {
-        let lab = Lab::new()?;
-        let sink = lab.udp_sink(9)?;
-        let script = script(who, filter.unwrap_or_default());
-        let filter = filter.map(|expression| ["-f", expression]);
-        let options = match &filter {
-            _ if who != Who::Nsntrace => &["-c", "1"][..],
-            Some(filter) => &filter[..],
-            None => &[],
-        };
-        let job = lab.nsntrace(options.iter().copied().chain(["sh", "-c", &script]))?;
-        let mut sender = Sender::start(job)?;
-        // Of nsntrace's own capture, where it is not to capture, this is the first and last packet.
-        sender.flood(1)?;
-        if who != Who::Nsntrace {
-            sender.complains("Finished")?;
-        }
-        Ok(Self { who, sender, _sink: sink, _lab: lab })
-    }
-
-    /// One turn, in nanoseconds a packet.
-    fn turn(&mut self) -> Result<f64> {
-        self.sender.flood(COUNT)
-    }
-
-    /// A packet that is not kept costs less.
-    fn end(self) -> Result<()> {
-        let done = self.sender.end()?;
-        ensure!(done.dropped()? == 0, "packets were dropped: {}", done.stderr);
-        Ok(())
-    }
-}
-
-/// What runs in the namespace: a flood for each line of stdin. tcpdump is there only meanwhile, for with it all packets
-/// of the machine get a time.
-fn script(who: Who, filter: &str) -> String {
-    let flood = sender::command(SERVER_ADDRESS);
-    match who {
-        Who::Nobody | Who::Nsntrace => sender::commands(SERVER_ADDRESS),
-        Who::Tcpdump => format!(
-            "device=$(ls /proc/sys/net/ipv4/conf | grep nscap)
-             while read -r count; do
-                 : >dump.err
-                 tcpdump -i $device -B 65536 -w dump.pcap '{filter}' 2>dump.err & dump=$!
-                 until grep -q listening dump.err; do sleep 0.01; done
-                 {flood}
-                 kill -INT $dump; wait $dump
-             done"
-        ),
-    }
-}
-
-fn report(sessions: &[Round], filter: Option<&str>) {
-    let tcpdump = |sessions: &[Round]| median_of(sessions, |session| session.tcpdump);
-    let nsntrace = |sessions: &[Round]| median_of(sessions, |session| session.nsntrace);
-    let ratio = estimate(sessions, |sessions| nsntrace(sessions) / tcpdump(sessions));
-    let count = sessions.len();
-    println!(
-        "{COUNT} UDP packets of 64 bytes a turn, {count} sessions of {SESSION} rounds: medians of paired differences, \
-         95 % intervals"
-    );
-    if let Some(filter) = filter {
-        println!("filtered by '{filter}', which none of them matches");
-    }
-    println!("nothing attached  {:>6.0} ns a packet", median_of(sessions, |session| session.nobody));
-    print("tcpdump -w adds", estimate(sessions, tcpdump), "ns");
-    print("nsntrace adds", estimate(sessions, nsntrace), "ns");
-    print("of tcpdump's", ratio, "");
-    let verdict = verdict(ratio.high <= GOAL, ratio.low > GOAL);
-    println!("at most a third of tcpdump's price: {verdict}");
+/// What tcpdump and nsntrace, which have these numbers, add to a packet.
+fn priced(work: &str, results: &Results, [tcpdump, nsntrace]: [usize; 2], goal: f64) -> Row {
+    Row::new(work, "ns added to a packet")
+        .with(Who::Nothing, results.taken(0))
+        .with(Who::Tcpdump, results.added(tcpdump))
+        .with(Who::Nsntrace, results.added(nsntrace))
+        .at_most("of tcpdump's", results.added_ratio(nsntrace, tcpdump), goal)
 }

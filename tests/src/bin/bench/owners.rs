@@ -6,8 +6,9 @@ use nsntrace_tests::{HOST_ADDRESS, Lab, Running, SERVER_ADDRESS, Server};
 
 use crate::{
     flood::COUNT,
-    sender::{self, Sender},
-    statistics::{Estimate, estimate, median_of, print, verdict},
+    report::{Row, Who as Column},
+    sender::{SHELL, Sender},
+    statistics::{estimate, median_of},
 };
 
 /// Nobody, tcpdump, a plain trace, and one whose packets have owners.
@@ -31,16 +32,14 @@ enum Way {
 /// Nanoseconds a packet of each, in one round.
 type Round = [f64; CONTESTANTS.len()];
 
-/// Lets the contestants take turns, one way and the other, and prints what they cost.
-pub fn bench(rounds: usize) -> Result<()> {
+/// Lets the contestants take turns, one way and the other.
+pub fn bench(rounds: usize) -> Result<Vec<Row>> {
     ensure!(rounds > 1, "a median needs rounds");
-    println!(
-        "{COUNT} UDP packets of 64 bytes a turn, {rounds} rounds: medians of paired differences, 95 % intervals"
-    );
+    let mut rows = Vec::new();
     for way in [Way::Out, Way::In] {
-        report(way, &measure(way, rounds)?);
+        rows.extend(report(way, &measure(way, rounds)?));
     }
-    Ok(())
+    Ok(rows)
 }
 
 fn measure(way: Way, rounds: usize) -> Result<Vec<Round>> {
@@ -89,15 +88,17 @@ impl Contestant {
         let (mut sender, mut trace, sink) = match way {
             Way::Out => {
                 let sink = lab.udp_sink(9)?;
-                let words = ["sh", "-c", &sender::commands(SERVER_ADDRESS)];
-                (Sender::start(lab.nsntrace(options.iter().chain(&words))?)?, None, Some(sink))
+                (
+                    Sender::start(lab.nsntrace(options.iter().chain(&SHELL))?, SERVER_ADDRESS)?,
+                    None,
+                    Some(sink),
+                )
             }
             Way::In => {
                 let words = ["-p", "9/udp", "python3", "-c", SINK];
                 let mut trace = lab.nsntrace(options.iter().chain(&words))?.told().spawn()?;
                 trace.says("listening")?;
-                let job = lab.internet(["sh", "-c", &sender::commands(HOST_ADDRESS)])?;
-                (Sender::start(job)?, Some(trace), None)
+                (Sender::start(lab.internet(SHELL)?, HOST_ADDRESS)?, Some(trace), None)
             }
         };
         sender.flood(1)?;
@@ -146,17 +147,18 @@ impl Contestant {
     }
 }
 
-fn report(way: Way, rounds: &[Round]) {
-    let name = if way == Way::Out { "out of the namespace" } else { "into the namespace" };
+fn report(way: Way, rounds: &[Round]) -> Vec<Row> {
+    let name = if way == Way::Out { "out" } else { "in" };
     let adds = |which: usize, to: usize| {
         estimate(rounds, move |rounds: &[Round]| median_of(rounds, |round| round[which] - round[to]))
     };
-    println!("\n{name}, nothing attached: {:.0} ns a packet", median_of(rounds, |round| round[0]));
-    print("tcpdump -w adds", adds(1, 0), "ns");
-    print("a pcap adds", adds(2, 0), "ns");
-    print("owners add", adds(3, 2), "ns");
-    print("all together", adds(3, 0), "ns");
-    let Estimate { value, low, high } = adds(3, 1);
-    let verdict = verdict(high <= 0.0, low > 0.0);
-    println!("at most tcpdump's price: {verdict}, {value:+.0} ns ({low:+.0} to {high:+.0})");
+    let nothing = estimate(rounds, |rounds| median_of(rounds, |round| round[0]));
+    let row = |work: &str, figure| {
+        let row = Row::new(format!("flood {name}, {work}"), "ns added to a packet");
+        row.with(Column::Nothing, nothing).with(Column::Tcpdump, adds(1, 0)).with(Column::Nsntrace, figure)
+    };
+    vec![
+        row("pcap", adds(2, 0)),
+        row("pcapng with owners", adds(3, 0)).at_most("more than tcpdump", adds(3, 1), 0.0),
+    ]
 }

@@ -1,7 +1,8 @@
-//! A process that floods when it is told to, and says how long that took.
+//! A shell in the lab that does as it is told, and says how long that took.
 
 use std::{
     io::{BufRead, BufReader, Lines, Write},
+    path::Path,
     process::{ChildStdin, ChildStdout},
     time::Duration,
 };
@@ -11,22 +12,26 @@ use nix::unistd::Pid;
 use nsntrace_tests::{Done, Job, Lab, Running, SERVER_ADDRESS, Server};
 
 /// More than a bench takes.
-const LIMIT: Duration = Duration::from_secs(600);
+const LIMIT: Duration = Duration::from_secs(3600);
+
+/// What a [`Sender`] runs: each line that it gets, and nothing of that reads the next.
+pub const SHELL: [&str; 3] = ["sh", "-c", "while read -r line; do eval \"$line\" </dev/null; done"];
 
 /// It lives for the whole of a bench, so that turns can be short.
 pub struct Sender {
     running: Running,
     stdin: ChildStdin,
     answers: Lines<BufReader<ChildStdout>>,
+    address: &'static str,
 }
 
 impl Sender {
-    /// Starts a job that reads counts, a line each, and answers as [`command`] does.
-    pub fn start(job: Job) -> Result<Self> {
+    /// Starts a job that runs [`SHELL`]; what it sends goes to this address.
+    pub fn start(job: Job, address: &'static str) -> Result<Self> {
         let mut running = job.told().piped().limit(LIMIT).spawn()?;
         let stdin = running.stdin_pipe()?;
         let answers = BufReader::new(running.stdout_pipe()?).lines();
-        Ok(Self { running, stdin, answers })
+        Ok(Self { running, stdin, answers, address })
     }
 
     /// Waits until the job has said this on stderr.
@@ -39,14 +44,29 @@ impl Sender {
         self.running.pid()
     }
 
+    /// Its working directory.
+    pub fn dir(&self) -> &Path {
+        self.running.dir()
+    }
+
+    /// Runs a command, and returns the line that it answers.
+    pub fn ask(&mut self, command: &str) -> Result<String> {
+        writeln!(self.stdin, "{command}")?;
+        Ok(self.answers.next().with_context(|| format!("no answer to {command}"))??)
+    }
+
     /// Has so many packets sent. Returns the nanoseconds that each has taken.
     pub fn flood(&mut self, count: u32) -> Result<f64> {
-        writeln!(self.stdin, "{count}")?;
-        let answer = self.answers.next().context("the sender has ended")??;
+        self.flood_by(1, count)
+    }
+
+    /// Has so many packets sent by each of some senders at once. Returns the nanoseconds for each packet of all of them.
+    pub fn flood_by(&mut self, senders: u32, count: u32) -> Result<f64> {
+        let answer = self.ask(&format!("{} {}:9 {count} {senders}", tool("flood"), self.address))?;
         let (sent, nanoseconds) =
             answer.split_once(' ').with_context(|| format!("the sender says {answer:?}"))?;
-        ensure!(sent.parse() == Ok(count), "the sender sent {sent}");
-        Ok(nanoseconds.parse::<f64>()? / f64::from(count))
+        ensure!(sent.parse() == Ok(senders * count), "the sender sent {sent}");
+        Ok(nanoseconds.parse::<f64>()? / f64::from(senders * count))
     }
 
     /// Ends it.
@@ -69,21 +89,13 @@ impl Namespace {
     pub fn new(options: &[&str]) -> Result<Self> {
         let lab = Lab::new()?;
         let sink = lab.udp_sink(9)?;
-        let job = lab.nsntrace(options.iter().chain(&["sh", "-c", &commands(SERVER_ADDRESS)]))?;
-        let mut sender = Sender::start(job)?;
+        let mut sender = Sender::start(lab.nsntrace(options.iter().chain(&SHELL))?, SERVER_ADDRESS)?;
         sender.flood(1)?;
         Ok(Self { sender, _sink: sink, _lab: lab })
     }
 }
 
-/// In a shell: a flood of `$count` packets to an address, which says how many were sent and in how many nanoseconds.
-pub fn command(address: &str) -> String {
-    // It is built beside this program.
-    let flood = std::env::current_exe().unwrap_or_default().with_file_name("flood");
-    format!("{} {address}:9 $count", flood.display())
-}
-
-/// In a shell: a flood to an address for each line of stdin.
-pub fn commands(address: &str) -> String {
-    format!("while read -r count; do {}; done", command(address))
+/// Where a program is that is built beside this one.
+pub fn tool(name: &str) -> String {
+    std::env::current_exe().unwrap_or_default().with_file_name(name).display().to_string()
 }

@@ -1,10 +1,12 @@
 //! Medians with confidence intervals, by resampling: nothing is assumed of how the noise is distributed.
 
+use serde::Serialize;
+
 /// How often the sample is drawn anew.
 const RESAMPLES: usize = 4000;
 
 /// A figure and the interval in which it lies with 95 % confidence.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Estimate {
     /// The figure.
     pub value: f64,
@@ -14,24 +16,41 @@ pub struct Estimate {
     pub high: f64,
 }
 
+impl Estimate {
+    /// What was counted, not measured.
+    pub fn exact(value: f64) -> Self {
+        Self { value, low: value, high: value }
+    }
+}
+
 /// The median of a sample.
 pub fn median(sample: &[f64]) -> f64 {
+    quantile(sample, 0.5)
+}
+
+/// What this share of a sample does not exceed, interpolated.
+pub fn quantile(sample: &[f64], share: f64) -> f64 {
     let mut sorted = sample.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2.0 }
+    sorted.sort_unstable_by(f64::total_cmp);
+    let last = sorted.len() - 1;
+    let place = share * last as f64;
+    let (below, above) = (place.floor(), place.ceil());
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within the sample")]
+    let at = |place: f64| sorted[(place as usize).min(last)];
+    at(below) + (at(above) - at(below)) * (place - below)
 }
 
 /// A figure of a sample of rounds, and how sure it is.
 pub fn estimate<T: Copy>(rounds: &[T], figure: impl Fn(&[T]) -> f64) -> Estimate {
     let mut random = fastrand::Rng::with_seed(1);
+    let mut drawn = rounds.to_vec();
     let mut figures: Vec<f64> = (0..RESAMPLES)
         .map(|_| {
-            let drawn: Vec<T> = rounds.iter().map(|_| rounds[random.usize(..rounds.len())]).collect();
+            drawn.fill_with(|| rounds[random.usize(..rounds.len())]);
             figure(&drawn)
         })
         .collect();
-    figures.sort_by(f64::total_cmp);
+    figures.sort_unstable_by(f64::total_cmp);
     let tail = RESAMPLES / 40;
     Estimate { value: figure(rounds), low: figures[tail], high: figures[RESAMPLES - 1 - tail] }
 }
@@ -39,21 +58,6 @@ pub fn estimate<T: Copy>(rounds: &[T], figure: impl Fn(&[T]) -> f64) -> Estimate
 /// The median of a figure of each round.
 pub fn median_of<T>(rounds: &[T], figure: impl Fn(&T) -> f64) -> f64 {
     median(&rounds.iter().map(figure).collect::<Vec<_>>())
-}
-
-/// Prints a figure with its interval.
-pub fn print(what: &str, Estimate { value, low, high }: Estimate, unit: &str) {
-    let digits = if unit.is_empty() { 2 } else { 0 };
-    println!("{what:<17} {value:>6.digits$} {unit:<2} ({low:.digits$} to {high:.digits$})");
-}
-
-/// What to say of a claim that holds, or fails, in all of an interval; or in a part of it.
-pub fn verdict(holds: bool, fails: bool) -> &'static str {
-    match (holds, fails) {
-        (true, _) => "yes",
-        (_, true) => "NO",
-        _ => "undecided, the noise is too large",
-    }
 }
 
 #[cfg(test)]
@@ -67,9 +71,16 @@ mod tests {
     }
 
     #[test]
+    fn quantiles() {
+        let sample: Vec<f64> = (0..=100).map(f64::from).collect();
+        assert_eq!(quantile(&sample, 0.99), 99.0);
+        assert_eq!(quantile(&sample, 1.0), 100.0);
+        assert_eq!(quantile(&[1.0, 2.0], 0.25), 1.25);
+    }
+
+    #[test]
     fn a_sample_without_noise_is_sure() {
-        let sure = estimate(&[7.0; 9], median);
-        assert_eq!(sure, Estimate { value: 7.0, low: 7.0, high: 7.0 });
+        assert_eq!(estimate(&[7.0; 9], median), Estimate::exact(7.0));
     }
 
     #[test]

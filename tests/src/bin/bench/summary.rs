@@ -1,13 +1,13 @@
 //! The flood with and without somebody who looks at the packets: what that costs the sender, and the thread that writes.
 
-use std::fs;
-
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::{
     flood::COUNT,
-    sender::{Namespace, Sender},
-    statistics::{estimate, median_of, print, verdict},
+    report::{Row, Who},
+    sender::Namespace,
+    statistics::{estimate, median_of},
+    usage::busy_thread,
 };
 
 /// Options of the contestants: each format without a summary, and with one.
@@ -24,8 +24,8 @@ struct Round {
     writer: [f64; 4],
 }
 
-/// Lets the contestants take turns and prints what they cost.
-pub fn bench(rounds: usize) -> Result<()> {
+/// Lets the contestants take turns.
+pub fn bench(rounds: usize) -> Result<Vec<Row>> {
     ensure!(rounds > 1, "a median needs rounds");
     let mut contestants = CONTESTANTS.into_iter().map(Namespace::new).collect::<Result<Vec<_>>>()?;
     let mut results = vec![Round::default(); rounds];
@@ -34,7 +34,7 @@ pub fn bench(rounds: usize) -> Result<()> {
         for which in order {
             let contestant = &mut contestants[which];
             // What the turn before has left to write is written by now: the others had theirs meanwhile.
-            let busy = writer(&contestant.sender)?;
+            let busy = busy_thread(contestant.sender.pid(), "drain")?;
             if let Some(before) = number.checked_sub(1) {
                 let written = busy - results[before].writer[which];
                 results[before].writer[which] = written / f64::from(COUNT);
@@ -50,40 +50,22 @@ pub fn bench(rounds: usize) -> Result<()> {
         let done = contestant.sender.end()?;
         ensure!(done.dropped()? == 0, "packets were dropped: {}", done.stderr);
     }
-    report(&results);
-    Ok(())
+    Ok(report(&results))
 }
 
-/// Nanoseconds that the writing thread was busy so far.
-fn writer(sender: &Sender) -> Result<f64> {
-    for thread in fs::read_dir(format!("/proc/{}/task", sender.pid()))? {
-        let thread = thread?.path();
-        if fs::read_to_string(thread.join("comm"))? == "drain\n" {
-            let times = fs::read_to_string(thread.join("schedstat"))?;
-            let busy = times.split(' ').next().context("no time")?;
-            return Ok(busy.parse()?);
-        }
-    }
-    anyhow::bail!("nobody writes")
-}
-
-fn report(rounds: &[Round]) {
-    println!(
-        "{COUNT} UDP packets of 64 bytes a turn, {} rounds: medians of paired differences, 95 % intervals",
-        rounds.len()
-    );
-    let median = |figure: fn(&Round) -> f64| median_of(rounds, figure);
+fn report(rounds: &[Round]) -> Vec<Row> {
     let adds =
         |figure: fn(&Round) -> f64| estimate(rounds, move |rounds: &[Round]| median_of(rounds, figure));
-    println!("the sender        {:>6.0} ns a packet", median(|round| round.sender[0]));
+    let [sender, writer] = ["ns added for the sender of a packet", "ns added for the writer of a packet"];
     let looking = adds(|round| round.sender[3] - round.sender[2]);
-    print("--summary adds", adds(|round| round.sender[1] - round.sender[0]), "ns");
-    print("pcapng adds", adds(|round| round.sender[2] - round.sender[0]), "ns");
-    print("both, to pcapng", looking, "ns");
-    println!("the writer        {:>6.0} ns a packet", median(|round| round.writer[0]));
-    print("--summary adds", adds(|round| round.writer[1] - round.writer[0]), "ns");
-    print("pcapng adds", adds(|round| round.writer[2] - round.writer[0]), "ns");
-    print("both, to pcapng", adds(|round| round.writer[3] - round.writer[2]), "ns");
-    let verdict = verdict(looking.high <= NOTHING, looking.low > NOTHING);
-    println!("to look at packets costs the sender nothing: {verdict}");
+    let row = |work: &str, measure: &str, figure| Row::new(work, measure).with(Who::Nsntrace, figure);
+    vec![
+        row("flood, pcapng", sender, adds(|round| round.sender[2] - round.sender[0])),
+        row("flood, --summary", sender, adds(|round| round.sender[1] - round.sender[0])),
+        row("flood, --summary beside pcapng", sender, looking).at_most("ns", looking, NOTHING),
+        row("flood, pcap", "ns for the writer of a packet", adds(|round| round.writer[0])),
+        row("flood, pcapng", writer, adds(|round| round.writer[2] - round.writer[0])),
+        row("flood, --summary", writer, adds(|round| round.writer[1] - round.writer[0])),
+        row("flood, --summary beside pcapng", writer, adds(|round| round.writer[3] - round.writer[2])),
+    ]
 }

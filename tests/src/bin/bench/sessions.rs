@@ -1,0 +1,105 @@
+//! Contestants that take turns, on new hosts every few rounds: where a host's memory happens to lie makes some nanoseconds too.
+
+use anyhow::{Result, ensure};
+use nsntrace_tests::{Lab, Server};
+
+use crate::{
+    contestant::{Capture, Contestant, Spent},
+    report::Who,
+    statistics::{Estimate, estimate, median_of},
+};
+
+/// Most rounds on the same hosts.
+const ROUNDS: usize = 10;
+
+/// Fewest hosts of a contestant: an interval over fewer says nothing.
+const SESSIONS: usize = 6;
+
+/// More contestants than there are.
+const MOST: usize = 8;
+
+/// What the contestants, by their numbers, have taken.
+#[derive(Clone, Debug)]
+pub struct Results {
+    sessions: Vec<Session>,
+    /// What each of them has captured in all.
+    pub spent: Vec<Spent>,
+}
+
+/// Medians of the rounds on the same hosts, of each contestant: alone, and less the first's in the same round.
+#[derive(Clone, Copy, Debug, Default)]
+struct Session {
+    taken: [f64; MOST],
+    added: [f64; MOST],
+}
+
+/// Has all contestants take turns in this many rounds, or a few more, each with `turn`, which measures.
+pub fn sessions<'a>(
+    rounds: usize,
+    contestants: &[(Who, Capture<'a>)],
+    serve: fn(&Lab) -> Result<Server>,
+    turn: impl Fn(&mut Contestant<'a>) -> Result<f64>,
+) -> Result<Results> {
+    ensure!(rounds > 1, "a median needs rounds");
+    let mut results = Results { sessions: Vec::new(), spent: vec![Spent::default(); contestants.len()] };
+    let mut order: Vec<usize> = (0..contestants.len()).collect();
+    let rounds_each = rounds.div_ceil(SESSIONS).min(ROUNDS);
+    for _ in 0..rounds.div_ceil(rounds_each) {
+        let mut hosts = Vec::new();
+        for (who, capture) in contestants {
+            hosts.push(Contestant::new(*who, *capture, serve)?);
+        }
+        let mut measured = vec![[0.0; MOST]; rounds_each];
+        for round in &mut measured {
+            order.rotate_left(1);
+            for which in &order {
+                round[*which] = turn(&mut hosts[*which])?;
+            }
+        }
+        results.sessions.push(Session::of(&measured));
+        for (host, spent) in hosts.into_iter().zip(&mut results.spent) {
+            *spent += host.end()?;
+        }
+    }
+    Ok(results)
+}
+
+impl Session {
+    fn of(rounds: &[[f64; MOST]]) -> Self {
+        let mut session = Self::default();
+        for which in 0..MOST {
+            session.taken[which] = median_of(rounds, |round| round[which]);
+            session.added[which] = median_of(rounds, |round| round[which] - round[0]);
+        }
+        session
+    }
+}
+
+impl Results {
+    /// What one takes.
+    pub fn taken(&self, which: usize) -> Estimate {
+        self.median(|session| session.taken[which])
+    }
+
+    /// What one takes more than the first, which does not capture.
+    pub fn added(&self, which: usize) -> Estimate {
+        self.median(|session| session.added[which])
+    }
+
+    /// What one adds, as a part of what another adds.
+    pub fn added_ratio(&self, which: usize, other: usize) -> Estimate {
+        estimate(&self.sessions, |sessions| {
+            median_of(sessions, |session| session.added[which])
+                / median_of(sessions, |session| session.added[other])
+        })
+    }
+
+    /// What one takes, as a part of what another takes.
+    pub fn taken_ratio(&self, which: usize, other: usize) -> Estimate {
+        self.median(|session| session.taken[which] / session.taken[other])
+    }
+
+    fn median(&self, figure: impl Fn(&Session) -> f64) -> Estimate {
+        estimate(&self.sessions, |sessions| median_of(sessions, &figure))
+    }
+}

@@ -13,6 +13,8 @@ mod packet;
 #[cfg(test)]
 mod properties;
 mod rounds;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod sound;
 mod steps;
 mod tag;
 mod translate;

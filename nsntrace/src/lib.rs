@@ -14,6 +14,8 @@ pub mod dissect;
 pub mod error;
 pub mod extcap;
 pub mod filter;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod host;
 pub mod ipv6;
 pub mod join;

@@ -2,10 +2,12 @@
 
 mod bench;
 mod ebpf;
+mod fuzz;
 mod setup;
 mod shell;
 mod soak;
 mod test;
+mod tool;
 mod vm;
 
 use std::{
@@ -58,6 +60,17 @@ enum Task {
         /// The same choices as with this one [default: others]
         seed: Option<u64>,
     },
+    /// Read bytes that nobody would send, with libFuzzer; what is found goes into fuzz/corpus
+    Fuzz {
+        /// Which reader [default: each of them]
+        target: Option<String>,
+        /// For so long each
+        #[arg(default_value_t = 600)]
+        seconds: u64,
+        /// Only take out of the target's corpus what reaches nothing new
+        #[arg(long, requires = "target")]
+        minimise: bool,
+    },
     /// Trace a download under older kernels, Debian's own, in a virtual machine
     Vm {
         /// Which: 5.10, 6.1, 6.12 [default: all]
@@ -93,6 +106,8 @@ fn perform(cli: Cli) -> Result<()> {
         Task::BuildEbpf { check: false } => ebpf::build(),
         Task::BuildEbpf { check: true } => ebpf::check(),
         Task::Run { arguments } => run_nsntrace(&arguments),
+        Task::Fuzz { target: Some(target), minimise: true, .. } => fuzz::minimise(&target),
+        Task::Fuzz { target, seconds, .. } => fuzz::fuzz(target.as_deref(), seconds),
         Task::Soak { minutes, seed } => soak::soak(minutes, seed),
         Task::Bench { arguments } => bench::bench(&arguments),
         Task::Vm { versions, tests, built } => test::under_kernels(&versions, tests.as_deref(), built),

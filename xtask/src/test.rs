@@ -23,7 +23,16 @@ pub fn all(filter: Option<&str>) -> Result<()> {
         step("format", cargo(&["fmt", "--all", "--check"]))?;
         step(
             "clippy",
-            cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"]),
+            cargo(&[
+                "clippy",
+                "--quiet",
+                "--workspace",
+                "--all-targets",
+                "--features=nsntrace/fuzzing",
+                "--",
+                "--deny",
+                "warnings",
+            ]),
         )?;
         ebpf::lint()?;
         println!("== the eBPF object is what the source yields");

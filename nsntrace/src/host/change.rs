@@ -73,7 +73,7 @@ pub enum Change {
 }
 
 /// A last line without its end is of a change that was never made: the line comes first.
-pub(super) fn parse(text: &str) -> Option<Vec<Change>> {
+pub(crate) fn parse(text: &str) -> Option<Vec<Change>> {
     let complete = text.rfind('\n').map_or("", |end| &text[..end]);
     complete.lines().map(|line| serde_json::from_str::<Change>(line).ok().filter(Change::is_ours)).collect()
 }

@@ -1,6 +1,6 @@
 //! The host's name servers, and the way to them from the namespace.
 
-mod exchange;
+pub(crate) mod exchange;
 pub mod relay;
 pub mod resolv_conf;
 mod tcp;

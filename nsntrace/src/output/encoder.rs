@@ -42,7 +42,7 @@ impl Encoder {
     }
 
     /// Begins a file.
-    pub(super) fn begin(&mut self, out: &mut Vec<u8>) {
+    pub(crate) fn begin(&mut self, out: &mut Vec<u8>) {
         match &mut self.kind {
             Kind::Pcap { link_type } => pcap::begin(out, self.snaplen, *link_type),
             Kind::Pcapng(pcapng) => pcapng.begin(out),
@@ -64,6 +64,21 @@ impl Encoder {
         }
     }
 
+    /// The same from a record, whichever way a writer takes for it.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn record(
+        &mut self,
+        out: &mut Vec<u8>,
+        time: Duration,
+        header: &RecordHeader,
+        owner: Option<Owner<'_>>,
+        packet: &[u8],
+    ) {
+        let frame = self.frame(header, packet).or_apart();
+        let place = self.packet(out, time, header, owner, &frame);
+        out.splice(place..place, frame.apart().unwrap_or_default().iter().copied());
+    }
+
     /// Adds lines of a key log, which open packets that come after them. A pcap has no place for them.
     pub(super) fn secrets(&self, out: &mut Vec<u8>, lines: &str) {
         match &self.kind {
@@ -73,7 +88,7 @@ impl Encoder {
     }
 
     /// Adds names of addresses. A pcap has no place for them.
-    pub(super) fn names(&self, out: &mut Vec<u8>, names: &[(IpAddr, String)]) {
+    pub(crate) fn names(&self, out: &mut Vec<u8>, names: &[(IpAddr, String)]) {
         match &self.kind {
             Kind::Pcap { .. } => {}
             Kind::Pcapng(_) => Pcapng::names(out, names),
@@ -89,7 +104,7 @@ impl Encoder {
     }
 
     /// How many whole packets stand in what follows on the beginning of a file, and up to where all of it is whole.
-    pub(super) fn whole(&self, bytes: &[u8]) -> (u64, usize) {
+    pub(crate) fn whole(&self, bytes: &[u8]) -> (u64, usize) {
         match &self.kind {
             Kind::Pcap { .. } => pcap::whole(bytes),
             Kind::Pcapng(_) => Pcapng::whole(bytes),

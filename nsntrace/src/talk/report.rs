@@ -31,6 +31,12 @@ pub fn tell(form: Form, summary: &Summary, counters: &Counters) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
+/// It in each of the forms, without colours.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn texts(summary: &Summary, counters: &Counters) -> [String; 2] {
+    [table::text(summary, Paint { is_on: false }, Some(80)), json::text(summary, counters)]
+}
+
 /// Columns of the terminal, if stderr is one.
 fn width() -> Option<usize> {
     // SAFETY: plain numbers, for which zeros are good values; the call writes them where it is told to.

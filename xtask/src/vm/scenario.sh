@@ -53,10 +53,10 @@ status=0
 "$nsntrace" -o trace.pcap curl --silent --output got http://10.77.0.2/file 2> stderr || status=$?
 echo $status > status
 # The wall clock is this machine's own, so it can be set: an hour forward, and back. A trace looks at it once a second.
+# The first packets come before that.
 cat > clock.sh << 'EOF'
-date -s "@$(($(date +%s) + 3600))"
 ping='busybox ping -c 3 10.77.0.2'
-$ping && date -s "@$(($(date +%s) - 3600))" && $ping && exit 7
+$ping && date -s "@$(($(date +%s) + 3600))" && $ping && date -s "@$(($(date +%s) - 3600))" && $ping && exit 7
 EOF
 status=0
 "$nsntrace" -o clock.pcap sh clock.sh > clock.txt 2>&1 || status=$?

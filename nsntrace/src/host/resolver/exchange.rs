@@ -52,6 +52,20 @@ fn failure(query: &[u8]) -> Vec<u8> {
     answer
 }
 
+/// What holds of a question and of what comes back, whatever they are.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn check(question: &[u8], answer: &[u8]) {
+    if !is_query(question) {
+        return;
+    }
+    let failure = failure(question);
+    assert!(is_answer(&failure, question) && is_unable(&failure) && !is_query(&failure));
+    if is_answer(answer, question) {
+        assert!(!is_query(answer));
+        is_unable(answer);
+    }
+}
+
 /// What became of asking one server.
 enum Outcome {
     Answer(Vec<u8>),

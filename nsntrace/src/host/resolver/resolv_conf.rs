@@ -33,14 +33,15 @@ pub struct NameServer {
 impl ResolvConf {
     /// Reads it as the C library does: keywords begin their line, and without a server there is one on this host.
     pub fn parse(text: &str) -> Self {
+        let lines = || text.lines().map(|line| line.trim_end_matches('\r'));
         let mut servers: Vec<_> =
-            text.lines().filter_map(|line| NameServer::parse(value(line, "nameserver")?)).collect();
+            lines().filter_map(|line| NameServer::parse(value(line, "nameserver")?)).collect();
         servers.truncate(MAX_SERVERS);
         if servers.is_empty() {
             servers.push(NameServer { address: Ipv4Addr::LOCALHOST.into(), scope: None });
         }
         let is_kept = |line: &&str| KEPT.iter().any(|keyword| value(line, keyword).is_some());
-        Self { servers, others: text.lines().filter(is_kept).map(String::from).collect() }
+        Self { servers, others: lines().filter(is_kept).map(String::from).collect() }
     }
 
     /// The same configuration with other servers, as a file.
@@ -126,6 +127,16 @@ mod tests {
         let servers = ResolvConf::parse("nameserver fe80::1%nosuch0\nnameserver fe80::1%7\n").servers;
         assert_eq!(servers[0].socket_address(), None);
         assert!(servers[1].socket_address().is_some());
+    }
+
+    #[test]
+    fn lines_end_as_they_may() {
+        let text = "nameserver 192.0.2.1\r\ndomain a.test\r\noptions ndots:2\r";
+        assert_eq!(addresses(text), ["192.0.2.1"]);
+        assert_eq!(
+            ResolvConf::parse(text).with_servers(&[]),
+            "# By nsntrace, for the traced program.\ndomain a.test\noptions ndots:2\n"
+        );
     }
 
     #[test]

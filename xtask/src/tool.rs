@@ -1,0 +1,24 @@
+//! Programs from crates.io that some tasks need, in the target folder.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::Result;
+
+use crate::shell::{cargo, root, run};
+
+/// The path of a program, which is built there if it is not there in that version.
+///
+/// # Errors
+/// Where it cannot be built.
+pub fn installed(name: &str, version: &str) -> Result<PathBuf> {
+    let folder = root().join("target/tools").join(format!("{name}-{version}"));
+    let program = folder.join("bin").join(name);
+    if !program.exists() {
+        println!("setup: building {name} {version}");
+        let mut install = cargo(&["install", "--quiet", "--locked", "--version", version, name]);
+        run(install.arg("--root").arg(&folder).arg("--target-dir").arg(folder.join("build")))?;
+        // It is needed once.
+        fs::remove_dir_all(folder.join("build"))?;
+    }
+    Ok(program)
+}

@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use clap::{ArgAction, Parser, error::ErrorKind};
+use clap::{ArgAction, Parser, ValueHint, error::ErrorKind};
 
 const USAGE: &str = "nsntrace [OPTIONS] PROGRAM [ARGUMENTS]...
        nsntrace [OPTIONS] --cgroup CGROUP
@@ -36,7 +36,7 @@ pub struct Cli {
     pub file_count: Option<u32>,
 
     /// What the trace file is [default: by its name's ending, else pcap]
-    #[arg(long, value_parser = ["pcap", "pcapng"])]
+    #[arg(long, value_name = "pcap|pcapng", value_parser = ["pcap", "pcapng"], hide_possible_values = true)]
     pub format: Option<String>,
 
     /// The network device to use [default: the host's routing decides]
@@ -52,7 +52,7 @@ pub struct Cli {
     pub process: Vec<String>,
 
     /// Run PROGRAM as this user name or id
-    #[arg(short, long, value_name = "USER")]
+    #[arg(short, long, value_name = "USER", value_hint = ValueHint::Username)]
     pub user: Option<String>,
 
     /// Use public name servers (Quad9, Cloudflare, Google, OpenDNS) in the namespace
@@ -103,6 +103,7 @@ pub struct Cli {
     /// Trace the cgroup of a running process, if only that and its descendants are in there
     #[arg(long, value_name = "PID")]
     pub pid: Option<u32>,
+
     /// Say what this host has and lacks for a trace, and change nothing
     #[arg(long)]
     pub check: bool,
@@ -121,6 +122,7 @@ pub struct Cli {
 
     /// The program to trace, and its arguments
     #[arg(value_name = "PROGRAM", required_unless_present_any = ["cgroup", "pid", "check"], trailing_var_arg = true)]
+    #[arg(value_hint = ValueHint::CommandWithArguments)]
     pub command: Vec<OsString>,
 }
 

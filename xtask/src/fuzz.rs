@@ -31,7 +31,7 @@ pub fn fuzz(target: Option<&str>, seconds: u64) -> Result<()> {
     if let Some(target) = target.filter(|target| !all.iter().any(|one| one == target)) {
         bail!("there is no target {target}: there are {}", all.join(", "));
     }
-    tool::installed("cargo-fuzz", CARGO_FUZZ)?;
+    tool::installed("cargo-fuzz", CARGO_FUZZ, &[])?;
     for name in all.iter().filter(|name| target.is_none_or(|target| target == *name)) {
         println!("== {name}");
         let time = format!("-max_total_time={seconds}");
@@ -62,7 +62,7 @@ pub fn minimise(target: &str) -> Result<()> {
 }
 
 fn cargo_fuzz() -> Result<Command> {
-    let program = tool::installed("cargo-fuzz", CARGO_FUZZ)?;
+    let program = tool::installed("cargo-fuzz", CARGO_FUZZ, &[])?;
     let mut command = Command::new(program);
     command
         .env(UNSTABLE.0, UNSTABLE.1)

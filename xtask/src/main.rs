@@ -1,6 +1,7 @@
 //! `cargo xtask`: everything that is done with this workspace beyond `cargo build`.
 
 mod bench;
+mod dist;
 mod ebpf;
 mod fuzz;
 mod setup;
@@ -45,6 +46,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Build what users install into target/dist: a Debian package, and an archive for others
+    Dist,
     /// Measure what a trace costs, beside tcpdump and no capture at all; `cargo xtask bench --help` lists what
     #[command(disable_help_flag = true)]
     Bench {
@@ -105,6 +108,7 @@ fn perform(cli: Cli) -> Result<()> {
         Task::Setup => setup::for_tests().map(|()| println!("setup: everything is there")),
         Task::BuildEbpf { check: false } => ebpf::build(),
         Task::BuildEbpf { check: true } => ebpf::check(),
+        Task::Dist => dist::dist(),
         Task::Run { arguments } => run_nsntrace(&arguments),
         Task::Fuzz { target: Some(target), minimise: true, .. } => fuzz::minimise(&target),
         Task::Fuzz { target, seconds, .. } => fuzz::fuzz(target.as_deref(), seconds),

@@ -4,13 +4,16 @@ use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Result, bail};
 
-use crate::shell::{as_root, find, root, run, stdout};
+use crate::{
+    shell::{as_root, find, root, run, stdout},
+    tool,
+};
 
 /// What nsntrace itself needs, as program and package.
 const TO_RUN: [(&str, &str); 3] = [("cc", "gcc"), ("pcap-config", "libpcap-dev"), ("iptables", "iptables")];
 
 /// What the tests judge it with and against.
-const TO_TEST: [(&str, &str); 24] = [
+const TO_TEST: [(&str, &str); 30] = [
     ("ip", "iproute2"),
     ("nft", "nftables"),
     ("nsenter", "util-linux"),
@@ -35,10 +38,23 @@ const TO_TEST: [(&str, &str); 24] = [
     ("busybox", "busybox-static"),
     ("dpkg", "dpkg"),
     ("git", "git"),
+    ("lintian", "lintian"),
+    ("man", "man-db"),
+    ("mandoc", "mandoc"),
+    ("zsh", "zsh"),
+    ("fish", "fish"),
+    ("/usr/share/bash-completion/bash_completion", "bash-completion"),
 ];
+
+/// What the packages are made with.
+const TO_PACKAGE: [(&str, &str); 3] =
+    [("dpkg-shlibdeps", "dpkg-dev"), ("strip", "binutils"), ("xz", "xz-utils")];
 
 /// The linker for the BPF target. It borrows the LLVM of the toolchain, so the two belong together.
 const BPF_LINKER: &str = "0.10.0";
+
+/// Makes the package for Debian.
+const CARGO_DEB: &str = "3.8.0";
 
 /// What firewalld needs, and starts nothing.
 const FOR_FIREWALLD: [&str; 4] = ["dbus-daemon", "python3-firewall", "python3-nftables", "gir1.2-glib-2.0"];
@@ -54,15 +70,25 @@ pub fn to_run() -> Result<()> {
     packages(&TO_RUN)
 }
 
+/// Installs what is missing to build the packages.
+///
+/// # Errors
+/// Where a package or a tool cannot be installed.
+pub fn to_package() -> Result<()> {
+    packages(&[&TO_RUN[..], &TO_PACKAGE[..]].concat())?;
+    cargo_deb().map(|_| ())
+}
+
 /// Installs what is missing to run every check and test.
 ///
 /// # Errors
 /// Where a package or a tool cannot be installed.
 pub fn for_tests() -> Result<()> {
-    packages(&[&TO_RUN[..], &TO_TEST[..]].concat())?;
+    packages(&[&TO_RUN[..], &TO_TEST[..], &TO_PACKAGE[..]].concat())?;
     python_pcapng();
     firewalld();
     components()?;
+    cargo_deb()?;
     bpf_linker().map(|_| ())
 }
 
@@ -140,10 +166,20 @@ fn install(packages: &[&str]) -> Result<()> {
     run(install.args(packages))
 }
 
+/// Whether the toolchain has the standard library for this target, which is added if it is not there. Where it cannot be
+/// had, what wants it says so.
+pub fn target(name: &str) -> Result<bool> {
+    let add = || run(Command::new("rustup").args(["--quiet", "target", "add", name]));
+    Ok(sysroot()?.join("lib/rustlib").join(name).exists() || add().is_ok())
+}
+
+fn sysroot() -> Result<PathBuf> {
+    Ok(stdout(Command::new("rustc").args(["--print", "sysroot"]))?.trim_end().into())
+}
+
 /// The source of core, which is built for the BPF target; the rest comes with rust-toolchain.toml.
 fn components() -> Result<()> {
-    let sysroot = PathBuf::from(stdout(Command::new("rustc").args(["--print", "sysroot"]))?.trim_end());
-    if sysroot.join("lib/rustlib/src/rust/library/core").exists() {
+    if sysroot()?.join("lib/rustlib/src/rust/library/core").exists() {
         return Ok(());
     }
     println!("setup: adding rust-src to the toolchain");
@@ -167,4 +203,13 @@ pub fn bpf_linker() -> Result<PathBuf> {
     }
     components()?;
     Ok(linker)
+}
+
+/// The path of what makes the package, installed in the same way.
+///
+/// # Errors
+/// Where it cannot be built.
+pub fn cargo_deb() -> Result<PathBuf> {
+    // Without a compressor of its own: xz is there.
+    tool::installed("cargo-deb", CARGO_DEB, &["--no-default-features"])
 }

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
-    ebpf, setup,
+    dist, ebpf, setup,
     shell::{as_root, cargo, is_root, root, run, stdout},
     vm,
 };
@@ -35,11 +35,14 @@ pub fn all(filter: Option<&str>) -> Result<()> {
             ]),
         )?;
         ebpf::lint()?;
+        let documents = ["doc", "--quiet", "--no-deps", "--workspace"];
+        step("documentation", cargo(&documents).env("RUSTDOCFLAGS", "--deny warnings"))?;
+        other_processors()?;
         println!("== the eBPF object is what the source yields");
         ebpf::check()?;
     }
-    println!("== build");
-    build()?;
+    println!("== packages");
+    dist::dist()?;
     let packages = ["nsntrace", "nsntrace-ebpf", "xtask"].map(|package| format!("--package={package}"));
     let mut unit = cargo(&["test", "--quiet"]);
     unit.args(packages);
@@ -52,6 +55,17 @@ pub fn all(filter: Option<&str>) -> Result<()> {
         run(as_root_again()?.args(["vm", "--built", "--tests=filter::verifier", "6.1", "5.10"]))?;
     }
     Ok(())
+}
+
+/// Nothing may count on x86.
+fn other_processors() -> Result<()> {
+    let target = "aarch64-unknown-linux-gnu";
+    if !setup::target(target)? {
+        println!("== {target} SKIPPED: the toolchain's library for it cannot be had");
+        return Ok(());
+    }
+    let check = ["check", "--quiet", "--package=nsntrace", "--package=nsntrace-tests", "--target", target];
+    step(target, cargo(&check).env("RUSTFLAGS", "--deny warnings"))
 }
 
 /// Traces a download under each of these kernels, or under all that are known; or runs end-to-end tests there.

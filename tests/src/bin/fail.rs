@@ -47,6 +47,8 @@ const CALLS: &[(&str, i64, About)] = &[
     ("fsopen", libc::SYS_fsopen, Nothing),
     ("ftruncate", libc::SYS_ftruncate, Fd(0)),
     ("inotify_init1", libc::SYS_inotify_init1, Nothing),
+    // Newer architectures have the more general call alone.
+    #[cfg(target_arch = "x86_64")]
     ("mkdir", libc::SYS_mkdir, Path(0)),
     ("mkdirat", libc::SYS_mkdirat, Path(1)),
     ("mmap", libc::SYS_mmap, Fd(4)),
@@ -65,6 +67,7 @@ const CALLS: &[(&str, i64, About)] = &[
     ("socket", libc::SYS_socket, Nothing),
     ("timerfd_create", libc::SYS_timerfd_create, Nothing),
     ("unshare", libc::SYS_unshare, Nothing),
+    #[cfg(target_arch = "x86_64")]
     ("vfork", libc::SYS_vfork, Nothing),
     ("write", libc::SYS_write, Fd(0)),
     ("writev", libc::SYS_writev, Fd(0)),

@@ -28,6 +28,7 @@ mod network;
 mod no_iptables;
 mod output;
 mod ownership;
+mod package;
 mod parallel;
 mod pcapng;
 mod publish;
@@ -102,6 +103,7 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("summary", summary::CASES),
     ("names", names::CASES),
     ("extcap", extcap::CASES),
+    ("package", package::CASES),
 ];
 
 fn main() {

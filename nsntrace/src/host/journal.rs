@@ -4,7 +4,7 @@
 //! are read as root, so whatever is not as only root can have made it is refused.
 
 use std::{
-    fs::{DirBuilder, File},
+    fs::{DirBuilder, DirEntry, File},
     io::{self, ErrorKind, Read, Write},
     os::{
         fd::{AsFd, BorrowedFd},
@@ -226,8 +226,9 @@ impl RunDir {
     fn ids(&self) -> Result<Vec<RunId>> {
         let mut ids = Vec::new();
         for entry in self.path.read_dir().context("read", self.path.display())? {
-            let name = entry.context("read", self.path.display())?.file_name();
-            if name == LOCK {
+            let entry = entry.context("read", self.path.display())?;
+            let name = entry.file_name();
+            if name == LOCK || is_of_the_original(&entry) {
                 continue;
             }
             let id = name.to_str().filter(|name| name.len() == 8).and_then(|name| name.parse().ok());
@@ -308,6 +309,13 @@ impl Journal {
     }
 }
 
+/// Whether it is a folder of the original nsntrace's, which leaves them there when it is killed: they are named after its
+/// process, with fewer digits than a run of ours has.
+fn is_of_the_original(entry: &DirEntry) -> bool {
+    let is_number = |name: &str| name.len() < 8 && name.bytes().all(|byte| byte.is_ascii_digit());
+    entry.file_name().to_str().is_some_and(is_number) && entry.file_type().is_ok_and(|kind| kind.is_dir())
+}
+
 /// Whether somebody keeps that network namespace: a process in it or with a descriptor of it, or a mount, as `ip netns`
 /// has it.
 fn is_in_use(namespace: u64) -> bool {
@@ -381,6 +389,20 @@ mod tests {
             let error = dir.dead().expect_err(name).to_string();
             assert!(error.contains(name) && !error.contains('\n'), "{error}");
         }
+    }
+
+    #[test]
+    fn folders_of_the_original_are_left_alone() {
+        let (_temp, dir) = dir();
+        fs::create_dir(dir.path.join("19602")).expect("made");
+        assert!(dir.ids().expect("read").is_empty());
+        // Neither a file of such a name, nor any other folder.
+        fs::create_dir(dir.path.join("19602x")).expect("made");
+        dir.ids().expect_err("another folder");
+        fs::remove_dir(dir.path.join("19602x")).expect("removed");
+        fs::remove_dir(dir.path.join("19602")).expect("removed");
+        fs::write(dir.path.join("19602"), "").expect("written");
+        dir.ids().expect_err("a file");
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub const CASES: &[Case] = cases![
     records_are_garbage,
     record_is_huge,
     records_lie,
+    original_was_killed,
 ];
 
 /// What a run makes of a run folder that is not as it should be: it works or it refuses, and touches nothing.
@@ -149,4 +150,10 @@ fn records_lie(lab: &Lab) -> Result<()> {
         hostile.withstands(&format!("mkdir -m 700 /run/nsntrace; {record}"))?;
     }
     Ok(())
+}
+
+/// The original nsntrace leaves a folder there, named after its process.
+fn original_was_killed(lab: &Lab) -> Result<()> {
+    let hostile = Hostile::new(lab)?;
+    hostile.withstands("mkdir -p /run/nsntrace/19602")?.exited(0).map(drop)
 }

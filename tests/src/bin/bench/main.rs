@@ -122,10 +122,10 @@ impl Part {
     /// of packets.
     fn rounds(self) -> usize {
         match self {
-            Self::Flood | Self::Filter => 150,
+            Self::Flood | Self::Filter => 100,
             Self::Cgroup | Self::Summary | Self::Owners => 60,
             Self::Start => 40,
-            Self::Senders | Self::Bulk => 30,
+            Self::Senders | Self::Bulk => 12,
             Self::Idle | Self::Memory => 10,
             Self::Live | Self::Fidelity => 3,
         }

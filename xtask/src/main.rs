@@ -1,6 +1,7 @@
 //! `cargo xtask`: everything that is done with this workspace beyond `cargo build`.
 
 mod bench;
+mod deny;
 mod dist;
 mod ebpf;
 mod fuzz;
@@ -55,6 +56,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Check licences, sources, duplicates and advisories of what is built in
+    Deny,
     /// Let traces run, end and be killed by chance, and look whether anything of them is left
     Soak {
         /// For so long
@@ -112,6 +115,7 @@ fn perform(cli: Cli) -> Result<()> {
         Task::Run { arguments } => run_nsntrace(&arguments),
         Task::Fuzz { target: Some(target), minimise: true, .. } => fuzz::minimise(&target),
         Task::Fuzz { target, seconds, .. } => fuzz::fuzz(target.as_deref(), seconds),
+        Task::Deny => deny::deny(),
         Task::Soak { minutes, seed } => soak::soak(minutes, seed),
         Task::Bench { arguments } => bench::bench(&arguments),
         Task::Vm { versions, tests, built } => test::under_kernels(&versions, tests.as_deref(), built),

@@ -41,7 +41,7 @@ const OPTIONS: [&[&[&str]]; 9] = [
         &["-o", "x.pcap", "--process", "curl"],
     ],
     // These are for programs only.
-    &[&["--host-loopback"], &["--loopback"], &["--use-public-dns"], &["-d", "eth1"]],
+    &[&["--host-loopback"], &["--loopback"], &["-d", "eth1"]],
     &[&["-u", "nobody"], &["--tls-keys", "--format", "pcapng"]],
 ];
 

@@ -73,7 +73,7 @@ impl Job {
         Ok(self)
     }
 
-    /// Leaves stdin open, to be written to with [`Running::tell`].
+    /// Leaves stdin open, to be written to with [`Running::stdin_pipe`].
     pub fn told(mut self) -> Self {
         self.command.stdin(Stdio::piped());
         self

@@ -67,12 +67,12 @@ impl Running {
         })
     }
 
-    /// Its stdin, if the job was [`Job::told`]; dropping it closes stdin.
+    /// Its stdin, if the job was [`Job::told`](crate::Job::told); dropping it closes stdin.
     pub fn stdin_pipe(&mut self) -> Result<ChildStdin> {
         self.child.stdin.take().context("stdin is no pipe, or taken already")
     }
 
-    /// Its stdout, if the job was [`Job::piped`].
+    /// Its stdout, if the job was [`Job::piped`](crate::Job::piped).
     pub fn stdout_pipe(&mut self) -> Result<ChildStdout> {
         self.child.stdout.take().context("stdout is no pipe, or taken already")
     }

@@ -57,7 +57,7 @@ pub struct BaseChain {
 /// All of them, in the network namespace of the calling thread. None on a kernel without nftables.
 ///
 /// # Errors
-/// As [`netfilter::list`].
+/// `EPERM` without CAP_NET_ADMIN, or where netlink does not answer.
 pub fn all() -> Result<Vec<BaseChain>> {
     netfilter::list(GET_CHAINS, base_chain)
 }

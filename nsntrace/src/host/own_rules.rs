@@ -61,7 +61,7 @@ struct Found {
 /// How many rules the run of that tag has.
 ///
 /// # Errors
-/// As [`netfilter::list`].
+/// `EPERM` without CAP_NET_ADMIN, or where netlink does not answer.
 pub fn count(tag: &str) -> Result<usize> {
     let rules = netfilter::list(GET_RULES, with_comment)?;
     Ok(rules.iter().filter(|rule| rule.comment == tag).count())
@@ -70,7 +70,7 @@ pub fn count(tag: &str) -> Result<usize> {
 /// Takes away all rules of these owners.
 ///
 /// # Errors
-/// As [`netfilter::change`].
+/// As [`count`]; what the kernel says of the first rule that it does not remove, and then all of them stay.
 pub fn remove(owners: &[Owner]) -> Result<Afterwards> {
     netfilter::change(GET_RULES, with_comment, |rules| {
         rules.iter().filter(|rule| owners.iter().any(|owner| owner.owns(rule))).map(delete).collect()

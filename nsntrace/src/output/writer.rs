@@ -90,10 +90,10 @@ impl Writer {
         self.talk?.into_summary()
     }
 
-    /// See [`Series::confine`].
+    /// Gives up what the calling thread may do beyond what the files take: from here on it is to be the one that writes them.
     ///
     /// # Errors
-    /// As there.
+    /// Where the rights of the user that they are written for cannot be had, or others not be given up.
     pub fn confine(&self) -> Result<()> {
         self.files.confine()
     }

@@ -13,6 +13,7 @@ use crate::{
     cli::Cli,
     error::{Error, Result},
     ownership::Name,
+    page,
     publish::{self, Publish},
     talk::report::Form,
 };
@@ -280,12 +281,7 @@ fn ring_bytes(kib: u32) -> Result<u32> {
     if !(1..=MAX_BUFFER_KIB).contains(&kib) {
         return Err(Error::told(format!("-B {kib}: from 1 to {MAX_BUFFER_KIB} KiB")));
     }
-    Ok((kib * 1024).next_power_of_two().max(page_size()))
-}
-
-fn page_size() -> u32 {
-    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
-    page.and_then(|page| u32::try_from(page).ok()).unwrap_or(4096)
+    Ok((kib * 1024).next_power_of_two().max(page::size()))
 }
 
 #[cfg(test)]
@@ -363,7 +359,7 @@ mod tests {
     #[test]
     fn the_ring_is_a_power_of_two() {
         assert_eq!(config(&["true"]).expect("valid").ring_bytes, 32 << 20);
-        assert_eq!(config(&["-B", "1", "true"]).expect("valid").ring_bytes, page_size());
+        assert_eq!(config(&["-B", "1", "true"]).expect("valid").ring_bytes, page::size());
         assert_eq!(config(&["-B", "1000", "true"]).expect("valid").ring_bytes, 1 << 20);
         assert_eq!(config(&["-B", "2097152", "true"]).expect("valid").ring_bytes, 1 << 31);
         assert!(config(&["-B", "2097153", "true"]).is_err());

@@ -27,6 +27,7 @@ mod netlink;
 pub mod output;
 mod own_thread;
 pub mod ownership;
+mod page;
 pub mod publish;
 pub mod recording;
 pub mod signals;

@@ -221,6 +221,12 @@ pub fn nsntrace_binary() -> Result<PathBuf> {
     })
 }
 
+/// The program of this name that is built beside the running one.
+pub fn beside(name: &str) -> Result<String> {
+    let path = env::current_exe()?.with_file_name(name);
+    Ok(path.to_str().with_context(|| format!("{} is not text", path.display()))?.into())
+}
+
 /// Why there can be no lab here, if so: a reason to skip the tests, loudly.
 pub fn why_no_lab() -> Option<String> {
     let possible = || -> Result<()> {

@@ -31,7 +31,7 @@ mod words;
 pub use cgroup::{Cgroup, own_cgroup};
 pub use job::Job;
 pub use lab::{
-    HOST_ADDRESS, HOST_ADDRESS6, HOST_DEVICE, INTERNET_DEVICE, Lab, SERVER_ADDRESS, SERVER_ADDRESS6,
+    HOST_ADDRESS, HOST_ADDRESS6, HOST_DEVICE, INTERNET_DEVICE, Lab, SERVER_ADDRESS, SERVER_ADDRESS6, beside,
     nsntrace_binary, why_no_lab,
 };
 pub use pcapng::{Passed, Pcapng, Source, Statistics};

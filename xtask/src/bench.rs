@@ -4,11 +4,7 @@ use std::ffi::OsString;
 
 use anyhow::Result;
 
-use crate::{
-    setup,
-    shell::{cargo, root, run},
-    test::{build, on_the_lab},
-};
+use crate::{setup, shell::run, test::program_of_the_lab};
 
 /// Builds what is to be measured, and measures what the arguments say.
 ///
@@ -16,8 +12,5 @@ use crate::{
 /// Where nothing can be measured here.
 pub fn bench(arguments: &[OsString]) -> Result<()> {
     setup::for_tests()?;
-    build()?;
-    run(&mut cargo(&["build", "--quiet", "--release", "--package", "nsntrace-tests", "--bins"]))?;
-    let mut bench = on_the_lab(&root().join("target/release/bench"));
-    run(bench.args(arguments))
+    run(program_of_the_lab("bench")?.args(arguments))
 }

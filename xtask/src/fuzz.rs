@@ -31,7 +31,6 @@ pub fn fuzz(target: Option<&str>, seconds: u64) -> Result<()> {
     if let Some(target) = target.filter(|target| !all.iter().any(|one| one == target)) {
         bail!("there is no target {target}: there are {}", all.join(", "));
     }
-    tool::installed("cargo-fuzz", CARGO_FUZZ, &[])?;
     for name in all.iter().filter(|name| target.is_none_or(|target| target == *name)) {
         println!("== {name}");
         let time = format!("-max_total_time={seconds}");

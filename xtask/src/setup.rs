@@ -87,7 +87,6 @@ pub fn for_tests() -> Result<()> {
     packages(&[&TO_RUN[..], &TO_TEST[..], &TO_PACKAGE[..]].concat())?;
     python_pcapng();
     firewalld();
-    components()?;
     cargo_deb()?;
     bpf_linker().map(|_| ())
 }
@@ -186,23 +185,14 @@ fn components() -> Result<()> {
     run(Command::new("rustup").args(["component", "add", "rust-src"]))
 }
 
-/// The path of the linker, which is installed into the target folder if it is not there.
+/// The path of the linker, which is installed into the target folder if it is not there, with what else a build of the
+/// eBPF object needs.
 ///
 /// # Errors
 /// Where it cannot be built.
 pub fn bpf_linker() -> Result<PathBuf> {
-    let folder = root().join("target/tools");
-    let linker = folder.join("bin/bpf-linker");
-    if !linker.exists() {
-        println!("setup: building bpf-linker {BPF_LINKER}");
-        let mut install = Command::new("cargo");
-        install.args(["install", "--quiet", "--locked", "bpf-linker", "--version", BPF_LINKER]);
-        run(install.arg("--root").arg(&folder).arg("--target-dir").arg(folder.join("build")))?;
-        // It is needed once, and takes half a gigabyte.
-        fs::remove_dir_all(folder.join("build"))?;
-    }
     components()?;
-    Ok(linker)
+    tool::installed("bpf-linker", BPF_LINKER, &[])
 }
 
 /// The path of what makes the package, installed in the same way.

@@ -2,11 +2,7 @@
 
 use anyhow::Result;
 
-use crate::{
-    setup,
-    shell::{cargo, root, run},
-    test::{build, on_the_lab},
-};
+use crate::{setup, shell::run, test::program_of_the_lab};
 
 /// Builds what is to be tried, and tries it for so many minutes.
 ///
@@ -14,8 +10,5 @@ use crate::{
 /// Where nothing can be tried here, or something was found.
 pub fn soak(minutes: u64, seed: Option<u64>) -> Result<()> {
     setup::for_soak()?;
-    build()?;
-    run(&mut cargo(&["build", "--quiet", "--release", "--package", "nsntrace-tests", "--bins"]))?;
-    let mut soak = on_the_lab(&root().join("target/release/soak"));
-    run(soak.arg(minutes.to_string()).args(seed.map(|seed| seed.to_string())))
+    run(program_of_the_lab("soak")?.arg(minutes.to_string()).args(seed.map(|seed| seed.to_string())))
 }

@@ -106,10 +106,8 @@ fn suite() -> Result<PathBuf> {
 /// # Errors
 /// Where it cannot be built.
 pub fn build() -> Result<()> {
-    run(&mut cargo(&BUILD))
+    run(&mut cargo(&["build", "--quiet", "--release", "--package", "nsntrace"]))
 }
-
-const BUILD: [&str; 5] = ["build", "--quiet", "--release", "--package", "nsntrace"];
 
 fn as_root_again() -> Result<Command> {
     let own = std::env::current_exe()?;
@@ -125,8 +123,18 @@ fn end_to_end(filter: Option<&str>) -> Result<()> {
     run(suite.args(filter))
 }
 
+/// A program of the tests' crate by its name, built now like the binary that it tries or measures.
+///
+/// # Errors
+/// Where one of them cannot be built.
+pub fn program_of_the_lab(name: &str) -> Result<Command> {
+    build()?;
+    run(&mut cargo(&["build", "--quiet", "--release", "--package", "nsntrace-tests", "--bins"]))?;
+    Ok(on_the_lab(&root().join("target/release").join(name)))
+}
+
 /// A program of the tests' crate, as root and with the binary under test.
-pub fn on_the_lab(program: &Path) -> Command {
+fn on_the_lab(program: &Path) -> Command {
     let mut command = as_root("env");
     command.arg(format!("NSNTRACE={}", root().join("target/release/nsntrace").display()));
     command.arg(program);

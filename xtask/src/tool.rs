@@ -18,7 +18,7 @@ pub fn installed(name: &str, version: &str, options: &[&str]) -> Result<PathBuf>
         let mut install = cargo(&["install", "--quiet", "--locked", "--version", version, name]);
         install.args(options);
         run(install.arg("--root").arg(&folder).arg("--target-dir").arg(folder.join("build")))?;
-        // It is needed once.
+        // It is needed once, and can be half a gigabyte.
         fs::remove_dir_all(folder.join("build"))?;
     }
     Ok(program)

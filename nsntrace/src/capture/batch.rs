@@ -142,7 +142,7 @@ mod tests {
     use nsntrace_ebpf::{CHUNK, LANE_RECORD, behind};
 
     use super::*;
-    use crate::capture::{processors::Processors, ring::page_size};
+    use crate::{capture::processors::Processors, page};
 
     fn entries(times: &[u64]) -> Vec<Entry> {
         times.iter().map(|time| Entry { time: *time, source: Source::Lane, place: 0 }).collect()
@@ -198,7 +198,7 @@ mod tests {
     impl Bench {
         fn new(cpus: usize) -> Self {
             // What wraps round is not tried here: a file cannot be mapped twice in a row.
-            let ring_file = file(2 * page_size() + 2 * RING);
+            let ring_file = file(2 * page::size() as usize + 2 * RING);
             let books = file(cpus * size_of::<nsntrace_ebpf::Processor>());
             let lanes_file = file(cpus * CHUNKS * CHUNK);
             let processors = Arc::new(
@@ -218,11 +218,11 @@ mod tests {
 
         fn push(&mut self, data: &[u8]) {
             let length = u32::try_from(data.len()).expect("short").to_ne_bytes();
-            let place = (2 * page_size()) as u64 + self.produced;
+            let place = u64::from(2 * page::size()) + self.produced;
             self.ring_file.write_all_at(&length, place).expect("written");
             self.ring_file.write_all_at(data, place + 8).expect("written");
             self.produced += (data.len() + 8).next_multiple_of(8) as u64;
-            self.ring_file.write_all_at(&self.produced.to_ne_bytes(), page_size() as u64).expect("written");
+            self.ring_file.write_all_at(&self.produced.to_ne_bytes(), page::size().into()).expect("written");
         }
 
         /// Where the lane is full, into the ring.

@@ -8,13 +8,10 @@ use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
-use nix::{
-    sys::mman::ProtFlags,
-    unistd::{SysconfVar, sysconf},
-};
+use nix::sys::mman::ProtFlags;
 
 use super::mapping::Mapping;
-use crate::error::Result;
+use crate::{error::Result, page};
 
 /// Set in a record's length until its producer has committed it.
 const BUSY: u32 = 1 << 31;
@@ -44,16 +41,10 @@ pub struct Record<'a> {
     pub data: &'a [u8],
 }
 
-/// Bytes of a page of memory.
-pub(super) fn page_size() -> usize {
-    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|page| usize::try_from(page).ok());
-    page.unwrap_or(4096)
-}
-
 impl Ring {
     /// Maps the ring buffer `map`, whose data area has `size` bytes.
     pub(super) fn map(map: OwnedFd, size: usize) -> Result<Self> {
-        let page = page_size();
+        let page = page::size() as usize;
         // A page with the consumer's position, one with the producer's, and the data twice in a row, so that a record
         // that wraps round is in one piece.
         let consumer = Mapping::new(map.as_fd(), 0, page, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)?;

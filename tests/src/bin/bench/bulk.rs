@@ -35,39 +35,24 @@ fn one_way(rounds: usize, snaplen: Option<&str>, way: &str, option: &str) -> Res
         None => format!("bulk, {way}"),
         Some(snaplen) => format!("bulk, {way}, -s {snaplen}"),
     };
-    let speeds = |bound: &str| {
-        let mut row = Row::new(&work, format!("Gbit/s{bound}"));
-        for (which, (who, _)) in contestants.iter().enumerate() {
-            row = row.with(*who, results.taken(which));
-        }
-        row
+    let row = |measure: &str, shown: &[usize], figure: &dyn Fn(usize) -> Estimate| {
+        let row = Row::new(&work, measure);
+        shown.iter().fold(row, |row, which| row.with(contestants[*which].0, figure(*which)))
     };
+    let taken = |which: usize| results.taken(which);
+    let left = |which: usize| results.taken_ratio(which, 0);
     let spent = &results.spent;
     let lost = |which: usize| Estimate::exact(100.0 * (1.0 - spent[which].share()));
     let cost = |which: usize| Estimate::exact(spent[which].usage.seconds_per_gigabyte());
-    let mut rows = vec![speeds("").at_least("of tcpdump's", results.taken_ratio(3, 1), 1.0)];
+    let mut rows =
+        vec![row("Gbit/s", &[0, 1, 2, 3], &taken).at_least("of tcpdump's", results.taken_ratio(3, 1), 1.0)];
     if snaplen.is_some() {
-        rows.push(
-            Row::new(&work, "part of the throughput left")
-                .with(Who::Tcpdump, results.taken_ratio(1, 0))
-                .with(Who::Nsntrace, results.taken_ratio(3, 0))
-                .at_least("left", results.taken_ratio(3, 0), NEARLY_ALL),
-        );
+        let row = row("part of the throughput left", &[1, 3], &left);
+        rows.push(row.at_least("left", left(3), NEARLY_ALL));
     }
-    rows.push(
-        Row::new(&work, "% of packets lost")
-            .with(Who::Tcpdump, lost(1))
-            .with(Who::Dumpcap, lost(2))
-            .with(Who::Nsntrace, lost(3))
-            .at_most("lost", lost(3), lost(1).value),
-    );
-    rows.push(
-        Row::new(&work, "s of processor for a GB written")
-            .with(Who::Tcpdump, cost(1))
-            .with(Who::Dumpcap, cost(2))
-            .with(Who::Nsntrace, cost(3))
-            .at_most("s", cost(3), cost(1).value),
-    );
+    rows.push(row("% of packets lost", &[1, 2, 3], &lost).at_most("lost", lost(3), lost(1).value));
+    let row = row("s of processor for a GB written", &[1, 2, 3], &cost);
+    rows.push(row.at_most("s", cost(3), cost(1).value));
     Ok(rows)
 }
 

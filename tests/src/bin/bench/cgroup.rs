@@ -7,8 +7,9 @@ use nsntrace_tests::{Cgroup, Lab, SERVER_ADDRESS, Server};
 
 use crate::{
     flood::COUNT,
+    namespace::Namespace,
     report::{Row, Who},
-    sender::{Namespace, SHELL, Sender},
+    sender::{SHELL, Sender},
     statistics::{estimate, median_of},
 };
 
@@ -35,7 +36,7 @@ pub fn bench(rounds: usize) -> Result<Vec<Row>> {
     ensure!(rounds > 1, "a median needs rounds");
     let mut host = Host::new()?;
     let mut namespace = Namespace::new(&["-c", "1"])?;
-    namespace.sender.complains("Finished")?;
+    namespace.capture_ends()?;
     let mut traced_namespace = Namespace::new(&[])?;
     let mut results = Vec::new();
     for number in 0..rounds {
@@ -52,8 +53,8 @@ pub fn bench(rounds: usize) -> Result<Vec<Row>> {
         results.push(round);
     }
     host.sender.end()?;
-    namespace.sender.end()?;
-    let done = traced_namespace.sender.end()?;
+    namespace.end()?;
+    let done = traced_namespace.end()?;
     ensure!(done.dropped()? == 0, "packets were dropped: {}", done.stderr);
     Ok(report(&results))
 }

@@ -1,12 +1,13 @@
-//! Those who are compared, each on a host of its own: who shared one would pay for the rules of the others.
+//! Those who are compared, each on a host of its own.
 
 use std::ops::AddAssign;
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
-use nsntrace_tests::{Done, Job, Lab, Running, SERVER_ADDRESS, Server, number_before};
+use nsntrace_tests::{Done, Lab, Running, Server, number_before};
 
 use crate::{
+    namespace::Namespace,
     report::Who,
     sender::{SHELL, Sender},
     usage::Usage,
@@ -31,13 +32,9 @@ pub struct Contestant<'a> {
     /// Who it is.
     pub who: Who,
     capture: Capture<'a>,
-    /// The shell in its namespace; its process is the tracer.
-    pub sender: Sender,
-    /// A process in the namespace.
-    inside: String,
+    /// Where it captures.
+    pub namespace: Namespace,
     spent: Spent,
-    _server: Server,
-    lab: Lab,
 }
 
 /// What its capture has seen and used so far.
@@ -67,39 +64,33 @@ impl Spent {
 }
 
 impl<'a> Contestant<'a> {
-    /// Starts it on a host where this server runs in the internet, and a sink for UDP.
+    /// Starts it on a host where this server runs in the internet.
     pub fn new(who: Who, capture: Capture<'a>, serve: fn(&Lab) -> Result<Server>) -> Result<Self> {
-        let lab = Lab::new()?;
-        let sink = lab.udp_sink(9)?;
-        let job = match (who, capture.original) {
+        let trace = |lab: &Lab| match (who, capture.original) {
             (Who::Original, Some(binary)) => {
-                lab.tracer([binary].iter().chain(&capture.original()).chain(&SHELL))?
+                lab.tracer([binary].iter().chain(&capture.original()).chain(&SHELL))
             }
-            (Who::Nsntrace, _) => lab.nsntrace(capture.nsntrace().iter().chain(&SHELL))?,
-            _ => lab.nsntrace(["-c", "1"].iter().chain(&SHELL))?,
+            (Who::Nsntrace, _) => lab.nsntrace(capture.nsntrace().iter().chain(&SHELL)),
+            _ => lab.nsntrace(["-c", "1"].iter().chain(&SHELL)),
         };
-        let mut sender = Sender::start(job, SERVER_ADDRESS)?;
-        let inside = sender.ask("echo $$")?;
-        // Of nsntrace's own capture, where it is not to capture, this is the first and last packet.
-        sender.flood(1)?;
+        let mut namespace = Namespace::with(serve, trace)?;
         if !matches!(who, Who::Nsntrace | Who::Original) {
-            sender.complains("Finished")?;
+            namespace.capture_ends()?;
         }
-        drop(sink);
-        let _server = serve(&lab)?;
-        Ok(Self { who, capture, sender, inside, spent: Spent::default(), _server, lab })
+        Ok(Self { who, capture, namespace, spent: Spent::default() })
     }
 
     /// Has this done while it captures. tcpdump and dumpcap are there only meanwhile: with such a socket anywhere, all
     /// packets of the machine get a time.
     pub fn turn<T>(&mut self, work: impl FnOnce(&mut Sender) -> Result<T>) -> Result<T> {
         let Some(rival) = self.rival()? else {
-            let before = Usage::of(self.sender.pid())?;
-            let result = work(&mut self.sender)?;
-            self.spent.usage += Usage::of(self.sender.pid())?.since(before);
+            let sender = &mut self.namespace.sender;
+            let before = Usage::of(sender.pid())?;
+            let result = work(sender)?;
+            self.spent.usage += Usage::of(sender.pid())?.since(before);
             return Ok(result);
         };
-        let result = work(&mut self.sender)?;
+        let result = work(&mut self.namespace.sender)?;
         let usage = Usage::of(rival.pid())?;
         rival.signal(Signal::SIGINT)?;
         let (captured, dropped) = counts(self.who, &rival.wait()?.exited(0)?)?;
@@ -109,32 +100,21 @@ impl<'a> Contestant<'a> {
 
     /// Starts who captures from inside the namespace, if that is how it does it.
     fn rival(&self) -> Result<Option<Running>> {
-        let device = self.device();
+        let device = self.namespace.device();
         let (words, ready) = match self.who {
             Who::Tcpdump => (self.capture.tcpdump(&device), "listening on"),
             // It says so when its file is open.
             Who::Dumpcap => (self.capture.dumpcap(&device), "File: "),
             _ => return Ok(None),
         };
-        let mut rival = self.inside(&words)?.spawn()?;
+        let mut rival = self.namespace.inside(&words)?.spawn()?;
         rival.complains(ready)?;
         Ok(Some(rival))
     }
 
-    /// A command in the namespace.
-    pub fn inside(&self, words: &[&str]) -> Result<Job> {
-        let enter = ["nsenter", "--target", &self.inside, "--net"];
-        self.lab.host(enter.iter().chain(words))
-    }
-
-    /// The namespace's device.
-    pub fn device(&self) -> String {
-        format!("nscap{}", self.sender.pid())
-    }
-
     /// Ends it. Returns what its captures were, altogether.
     pub fn end(self) -> Result<Spent> {
-        let done = self.sender.end()?;
+        let done = self.namespace.end()?;
         let mut spent = self.spent;
         if self.who == Who::Nsntrace {
             (spent.captured, spent.dropped) = (done.captured()?, done.dropped()?);

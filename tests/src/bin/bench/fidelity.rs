@@ -4,13 +4,13 @@ use std::{collections::HashMap, fs::File, io::BufReader, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
-use nsntrace_tests::{SERVER_ADDRESS, SOON, until};
+use nsntrace_tests::{SERVER_ADDRESS, SOON, beside, until};
 
 use crate::{
-    contestant::{Capture, Contestant},
+    namespace::Namespace,
     pcap::{Packet, Packets},
     report::{Row, Who},
-    sender::tool,
+    sender::SHELL,
     statistics::{Estimate, estimate, quantile},
 };
 
@@ -55,13 +55,13 @@ pub fn bench(rounds: usize) -> Result<Vec<Row>> {
 fn both() -> Result<(Vec<Packet>, Vec<Packet>)> {
     let folder = tempfile::tempdir()?;
     let trace = folder.path().join("nsntrace.pcap");
-    let capture = Capture { output: trace.to_str().context("a path")?, ..Capture::default() };
-    let mut place = Contestant::new(Who::Nsntrace, capture, |lab| lab.udp_echo(9))?;
-    let device = place.device();
+    let words = [&["-o", trace.to_str().context("a path")?], &SHELL[..]].concat();
+    let mut namespace = Namespace::with(|lab| lab.udp_echo(9), |lab| lab.nsntrace(words))?;
+    let device = namespace.device();
     let dump = ["tcpdump", "-i", &device, "--time-stamp-precision=nano", "-U", "-w", "dump.pcap"];
-    let mut dump = place.inside(&dump)?.spawn()?;
+    let mut dump = namespace.inside(&dump)?.spawn()?;
     dump.complains("listening on")?;
-    place.sender.ask(&format!("{} {SERVER_ADDRESS}:9 {COUNT} {PAUSE}", tool("drip")))?;
+    namespace.sender.ask(&format!("{} {SERVER_ADDRESS}:9 {COUNT} {PAUSE}", beside("drip")?))?;
     let file = dump.dir().join("dump.pcap");
     let theirs = until("tcpdump to have all of them", SOON, || {
         let packets = packets(&file)?;
@@ -70,7 +70,7 @@ fn both() -> Result<(Vec<Packet>, Vec<Packet>)> {
     })?;
     dump.signal(Signal::SIGINT)?;
     dump.wait()?.exited(0)?;
-    place.end()?;
+    namespace.end()?;
     Ok((packets(&trace)?, theirs))
 }
 

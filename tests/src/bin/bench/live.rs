@@ -8,13 +8,12 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 use nix::sys::signal::Signal;
-use nsntrace_tests::{Lab, SERVER_ADDRESS};
+use nsntrace_tests::{Lab, SERVER_ADDRESS, beside};
 
 use crate::{
-    contestant::{Capture, Contestant},
+    namespace::Namespace,
     pcap::Packets,
     report::{Row, Who},
-    sender::tool,
     statistics::{Estimate, estimate, median, quantile},
 };
 
@@ -51,7 +50,7 @@ fn of_nsntrace() -> Result<Vec<f64>> {
     let lab = Lab::new()?;
     let _sink = lab.udp_sink(9)?;
     let server = format!("{SERVER_ADDRESS}:9");
-    let job = lab.nsntrace(["-o", "-", &tool("drip"), &server, &COUNT.to_string(), PAUSE])?;
+    let job = lab.nsntrace(["-o", "-", &beside("drip")?, &server, &COUNT.to_string(), PAUSE])?;
     let mut trace = job.piped().spawn()?;
     let mut pipe = trace.stdout_pipe()?;
     let delays = delays(&mut pipe)?;
@@ -62,17 +61,18 @@ fn of_nsntrace() -> Result<Vec<f64>> {
 }
 
 fn of_tcpdump() -> Result<Vec<f64>> {
-    let mut place = Contestant::new(Who::Nothing, Capture::default(), |lab| lab.udp_sink(9))?;
-    let device = place.device();
+    let mut namespace = Namespace::new(&["-c", "1"])?;
+    namespace.capture_ends()?;
+    let device = namespace.device();
     let dump = ["tcpdump", "-i", &device, "--time-stamp-precision=nano", "-U", "-w", "-"];
-    let mut dump = place.inside(&dump)?.piped().spawn()?;
+    let mut dump = namespace.inside(&dump)?.piped().spawn()?;
     let reader = dump.stdout_pipe()?;
     let reader = thread::spawn(move || delays(reader));
     dump.complains("listening on")?;
-    place.sender.ask(&format!("{} {SERVER_ADDRESS}:9 {COUNT} {PAUSE}", tool("drip")))?;
+    namespace.sender.ask(&format!("{} {SERVER_ADDRESS}:9 {COUNT} {PAUSE}", beside("drip")?))?;
     let delays = reader.join().map_err(|_| anyhow!("the reader panicked"))?;
     dump.signal(Signal::SIGINT)?;
-    place.end()?;
+    namespace.end()?;
     delays
 }
 

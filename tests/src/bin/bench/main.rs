@@ -13,6 +13,7 @@ mod flood;
 mod idle;
 mod live;
 mod memory;
+mod namespace;
 mod owners;
 mod pcap;
 mod place;

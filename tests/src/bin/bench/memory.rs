@@ -1,11 +1,10 @@
 //! What a trace holds in memory, and that it holds no more after many packets.
 
 use anyhow::Result;
-use nsntrace_tests::{Lab, SERVER_ADDRESS};
 
 use crate::{
+    namespace::Namespace,
     report::{Row, Who},
-    sender::{SHELL, Sender},
     statistics::Estimate,
     usage::resident,
 };
@@ -21,16 +20,13 @@ const FLAT: f64 = 128.0;
 
 /// A flood of so many million packets.
 pub fn bench(millions: usize) -> Result<Vec<Row>> {
-    let lab = Lab::new()?;
-    let _sink = lab.udp_sink(9)?;
-    let job = lab.nsntrace(["-o", "/dev/null"].iter().chain(&SHELL))?;
-    let mut sender = Sender::start(job, SERVER_ADDRESS)?;
+    let mut namespace = Namespace::new(&["-o", "/dev/null"])?;
     let mut seen = Vec::new();
     for _ in 0..millions {
-        sender.flood(STEP)?;
-        seen.push(resident(sender.pid())?);
+        namespace.sender.flood(STEP)?;
+        seen.push(resident(namespace.sender.pid())?);
     }
-    sender.end()?;
+    namespace.end()?;
     let largest = Estimate::exact(seen.iter().copied().fold(0.0, f64::max) / 1024.0);
     let grown = Estimate::exact(seen[seen.len() - 1] - seen[0]);
     Ok(vec![

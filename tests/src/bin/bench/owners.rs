@@ -2,12 +2,12 @@
 
 use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
-use nsntrace_tests::{HOST_ADDRESS, Lab, Running, SERVER_ADDRESS, Server};
 
 use crate::{
     flood::COUNT,
+    namespace::Namespace,
     report::{Row, Who as Column},
-    sender::{SHELL, Sender},
+    sender::Sender,
     statistics::{estimate, median_of},
 };
 
@@ -61,87 +61,64 @@ fn measure(way: Way, rounds: usize) -> Result<Vec<Round>> {
 /// to capture.
 struct Contestant {
     who: Who,
-    sender: Sender,
-    /// The trace, where it is not the sender.
-    trace: Option<Running>,
-    _sink: Option<Server>,
-    lab: Lab,
+    namespace: Namespace,
+    /// Who sends, where that is not the namespace.
+    outside: Option<Sender>,
 }
 
-/// Takes what comes and never reads it, until stdin ends.
-const SINK: &str = "
-import socket, sys
-sink = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-sink.bind(('0.0.0.0', 9))
-print('listening', flush=True)
-sys.stdin.read()
-";
+/// Takes what comes and never reads it, in one line.
+const SINK: &str = "import signal, socket; sink = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); \
+                    sink.bind(('0.0.0.0', 9)); print('listening', flush=True); signal.pause()";
 
 impl Contestant {
     fn new(who: Who, way: Way) -> Result<Self> {
-        let lab = Lab::new()?;
-        let options: &[&str] = match who {
-            Who::Nobody | Who::Tcpdump => &["-c", "1"],
-            Who::Plain => &[],
-            Who::Owners => &["-o", "x.pcapng"],
+        let mut options = match who {
+            Who::Nobody | Who::Tcpdump => vec!["-c", "1"],
+            Who::Plain => vec![],
+            Who::Owners => vec!["-o", "x.pcapng"],
         };
-        let (mut sender, mut trace, sink) = match way {
-            Way::Out => {
-                let sink = lab.udp_sink(9)?;
-                (
-                    Sender::start(lab.nsntrace(options.iter().chain(&SHELL))?, SERVER_ADDRESS)?,
-                    None,
-                    Some(sink),
-                )
-            }
-            Way::In => {
-                let words = ["-p", "9/udp", "python3", "-c", SINK];
-                let mut trace = lab.nsntrace(options.iter().chain(&words))?.told().spawn()?;
-                trace.says("listening")?;
-                (Sender::start(lab.internet(SHELL)?, HOST_ADDRESS)?, Some(trace), None)
-            }
-        };
-        sender.flood(1)?;
-        if matches!(who, Who::Nobody | Who::Tcpdump) {
-            match &mut trace {
-                Some(trace) => trace.complains("Finished").map(drop)?,
-                None => sender.complains("Finished")?,
-            }
+        if way == Way::In {
+            options.extend(["-p", "9/udp"]);
         }
-        Ok(Self { who, sender, trace, _sink: sink, lab })
+        let mut namespace = Namespace::new(&options)?;
+        if matches!(who, Who::Nobody | Who::Tcpdump) {
+            namespace.capture_ends()?;
+        }
+        let mut outside = None;
+        if way == Way::In {
+            namespace.sender.ask(&format!("python3 -c \"{SINK}\" &"))?;
+            let sender = outside.insert(namespace.sender_outside()?);
+            sender.flood(1)?;
+        }
+        Ok(Self { who, namespace, outside })
     }
 
     /// One turn, in nanoseconds a packet. tcpdump is there only meanwhile: with it all packets of the machine get a time.
     fn turn(&mut self) -> Result<f64> {
         if self.who != Who::Tcpdump {
-            return self.sender.flood(COUNT);
+            return self.flood();
         }
-        let namespace = self.trace.as_ref().map_or_else(|| self.sender.pid(), Running::pid);
-        let script = r#"
-            child=$(cat /proc/"$1"/task/*/children | tr ' ' '\n' | while read -r pid; do
-                [ "$(readlink /proc/$pid/ns/net)" = "$(readlink /proc/"$1"/ns/net)" ] || echo "$pid"
-            done | head -1)
-            device=$(nsenter --target "$child" --net sh -c 'ip -o link' | grep -o 'nscap[0-9]*' | head -1)
-            exec nsenter --target "$child" --net tcpdump -i "$device" -B 65536 -w dump.pcap"#;
-        let job = self.lab.host(["sh", "-c", script, "sh", &namespace.to_string()])?;
-        let mut dump = job.spawn()?;
+        let device = self.namespace.device();
+        let words = ["tcpdump", "-i", &device, "-B", "65536", "-w", "dump.pcap"];
+        let mut dump = self.namespace.inside(&words)?.spawn()?;
         dump.complains("listening on")?;
-        let price = self.sender.flood(COUNT)?;
+        let price = self.flood()?;
         dump.signal(Signal::SIGINT)?;
         dump.wait()?.exited(0)?;
         Ok(price)
     }
 
+    fn flood(&mut self) -> Result<f64> {
+        self.outside.as_mut().unwrap_or(&mut self.namespace.sender).flood(COUNT)
+    }
+
     /// A packet that is not kept costs less.
-    fn end(self) -> Result<()> {
-        let sent = self.sender.end()?;
-        let done = match self.trace {
-            Some(mut trace) => {
-                drop(trace.stdin_pipe()?);
-                trace.wait()?.exited(0)?
-            }
-            None => sent,
-        };
+    fn end(mut self) -> Result<()> {
+        if let Some(sender) = self.outside {
+            sender.end()?;
+            self.namespace.sender.ask("kill $!; echo $?")?;
+        }
+        let done = self.namespace.end()?;
         ensure!(done.dropped()? == 0, "packets were dropped: {}", done.stderr);
         Ok(())
     }

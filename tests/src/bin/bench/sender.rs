@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use nix::unistd::Pid;
-use nsntrace_tests::{Done, Job, Lab, Running, SERVER_ADDRESS, Server};
+use nsntrace_tests::{Done, Job, Running, beside};
 
 /// More than a bench takes.
 const LIMIT: Duration = Duration::from_secs(3600);
@@ -62,7 +62,7 @@ impl Sender {
 
     /// Has so many packets sent by each of some senders at once. Returns the nanoseconds for each packet of all of them.
     pub fn flood_by(&mut self, senders: u32, count: u32) -> Result<f64> {
-        let answer = self.ask(&format!("{} {}:9 {count} {senders}", tool("flood"), self.address))?;
+        let answer = self.ask(&format!("{} {}:9 {count} {senders}", beside("flood")?, self.address))?;
         let (sent, nanoseconds) =
             answer.split_once(' ').with_context(|| format!("the sender says {answer:?}"))?;
         ensure!(sent.parse() == Ok(senders * count), "the sender sent {sent}");
@@ -74,28 +74,4 @@ impl Sender {
         drop((self.stdin, self.answers));
         self.running.wait()?.exited(0)
     }
-}
-
-/// A flood below nsntrace, on a host of its own.
-pub struct Namespace {
-    /// Who floods: its process is the tracer.
-    pub sender: Sender,
-    _sink: Server,
-    _lab: Lab,
-}
-
-impl Namespace {
-    /// Traces with these options; the first packet has passed when it returns.
-    pub fn new(options: &[&str]) -> Result<Self> {
-        let lab = Lab::new()?;
-        let sink = lab.udp_sink(9)?;
-        let mut sender = Sender::start(lab.nsntrace(options.iter().chain(&SHELL))?, SERVER_ADDRESS)?;
-        sender.flood(1)?;
-        Ok(Self { sender, _sink: sink, _lab: lab })
-    }
-}
-
-/// Where a program is that is built beside this one.
-pub fn tool(name: &str) -> String {
-    std::env::current_exe().unwrap_or_default().with_file_name(name).display().to_string()
 }

@@ -4,8 +4,8 @@ use anyhow::{Result, ensure};
 
 use crate::{
     flood::COUNT,
+    namespace::Namespace,
     report::{Row, Who},
-    sender::Namespace,
     statistics::{estimate, median_of},
     usage::busy_thread,
 };
@@ -47,7 +47,7 @@ pub fn bench(rounds: usize) -> Result<Vec<Row>> {
         order.rotate_left(1);
     }
     for contestant in contestants {
-        let done = contestant.sender.end()?;
+        let done = contestant.end()?;
         ensure!(done.dropped()? == 0, "packets were dropped: {}", done.stderr);
     }
     Ok(report(&results))

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use fastrand::Rng;
 use nix::sys::signal::Signal;
 use nsntrace_tests::{
-    Cgroup, Done, Lab, Running, SERVER_ADDRESS, SOON, Server, Snapshot, Victim, Web, until,
+    Cgroup, Done, Lab, Running, SERVER_ADDRESS, SOON, Server, Snapshot, Victim, Web, beside, until,
 };
 
 use crate::{
@@ -60,7 +60,7 @@ impl<'a> Place<'a> {
         let cgroup = lab.cgroup("traced")?;
         let talks = format!("while :; do curl -s -o /dev/null {}; done", web.url);
         let talker = lab.host_in(&cgroup, ["sh", "-c", &talks])?.spawn()?;
-        let flood = std::env::current_exe()?.with_file_name("flood").display().to_string();
+        let flood = beside("flood")?;
         let programs = vec![
             strings(&["true"]),
             strings(&["sh", "-c", "for i in $(seq 50); do true & done; wait"]),

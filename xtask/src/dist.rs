@@ -103,8 +103,9 @@ fn changelog(date: &str) -> String {
 /// The package, by nsntrace/Cargo.toml. Returns where it is.
 fn package(folder: &Path, time: u64) -> Result<PathBuf> {
     let mut deb = Command::new(setup::cargo_deb()?);
-    deb.args(["--quiet", "--locked", "--no-build", "--strip", "--package", "nsntrace", "--output"])
-        .arg(folder);
+    deb.args(["--quiet", "--locked", "--no-build", "--strip", "--package", "nsntrace"]);
+    // What is for /usr/lib goes into the folder of the architecture there; and a command is the same to all of them.
+    deb.arg("--multiarch=foreign").arg("--output").arg(folder);
     run(deb.env("CARGO_TARGET_DIR", root().join("target")).env("SOURCE_DATE_EPOCH", time.to_string()))?;
     let files = fs::read_dir(folder)?.collect::<Result<Vec<_>, _>>()?;
     let mut paths = files.into_iter().map(|file| file.path());

@@ -66,11 +66,16 @@ fn errors(done: &Done) -> Option<&str> {
     error.split("\n\n").next()
 }
 
+/// Whether both interfaces are in what `tshark -D` says.
+pub fn are_listed(list: &str) -> bool {
+    ["nsntrace (nsntrace: trace a program)", "nsntrace-cgroup (nsntrace: trace a cgroup)"]
+        .iter()
+        .all(|interface| list.lines().any(|line| line.ends_with(interface)))
+}
+
 fn both_are_listed(lab: &Lab) -> Result<()> {
     let list = tshark(lab, &["-D"])?.output()?;
-    for line in ["nsntrace (nsntrace: trace a program)", "nsntrace-cgroup (nsntrace: trace a cgroup)"] {
-        ensure!(list.lines().any(|other| other.ends_with(line)), "{list}");
-    }
+    ensure!(are_listed(&list), "{list}");
     let link_types = |interface| tshark(lab, &["-L", "-i", interface])?.output();
     ensure!(link_types("nsntrace")?.contains("EN10MB (Ethernet)"));
     ensure!(link_types("nsntrace-cgroup")?.contains("RAW (Raw IP)"));

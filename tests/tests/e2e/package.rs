@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use nsntrace_tests::{HOST_DEVICE, Lab};
 
-use crate::{Case, cases};
+use crate::{Case, cases, extcap::are_listed};
 
 pub const CASES: &[Case] = cases![
     what_is_installed_traces_a_download,
+    wireshark_finds_what_is_installed,
     purge_leaves_nothing,
     debian_has_nothing_against_it,
     man_page_reads_well,
@@ -82,6 +83,22 @@ fn traces_a_download(lab: &Lab, nsntrace: &str) -> Result<()> {
     lab.assert_clean(&before)
 }
 
+/// By itself, and the next version too, which looks elsewhere.
+fn wireshark_finds_what_is_installed(lab: &Lab) -> Result<()> {
+    install(lab)?;
+    // A home in which there is nothing of somebody's own.
+    let home = lab.dir().to_string_lossy();
+    let list = || lab.host(["tshark", "-D"])?.env("HOME", &home).output();
+    let listed = list()?;
+    ensure!(are_listed(&listed), "{listed}");
+    let links = "readlink -e /usr/lib/*/wireshark/extcap/nsntrace /usr/libexec/wireshark/extcap/nsntrace";
+    ensure!(shell(lab, links)? == "/usr/bin/nsntrace\n/usr/bin/nsntrace\n", "links that lead elsewhere");
+    dpkg(lab, &["--purge", "nsntrace"])?;
+    let listed = list()?;
+    ensure!(!listed.contains("nsntrace"), "still there: {listed}");
+    Ok(())
+}
+
 fn purge_leaves_nothing(lab: &Lab) -> Result<()> {
     shell(lab, OVERLAY)?;
     let before = shell(lab, FILES)?;
@@ -89,7 +106,9 @@ fn purge_leaves_nothing(lab: &Lab) -> Result<()> {
     dpkg(lab, &["--install", &package.to_string_lossy()])?;
     let during = shell(lab, FILES)?;
     ensure!(
-        during.contains("/usr/bin/nsntrace ") && during.contains("/man1/nsntrace.1.gz "),
+        ["/usr/bin/nsntrace ", "/man1/nsntrace.1.gz ", "/wireshark/extcap/nsntrace "]
+            .iter()
+            .all(|file| during.contains(file)),
         "not installed"
     );
     // It was used, too.

@@ -22,7 +22,10 @@ pub fn archive(folder: &Path, package: &Path, time: u64) -> Result<PathBuf> {
     run(Command::new("dpkg-deb").arg("-x").args([package, &unpacked]))?;
     let tree = folder.join("files").join(&name);
     fs::rename(unpacked.join("usr"), &tree).context("the package has no usr")?;
-    // What is Debian's alone.
+    // What is Debian's alone: its Wireshark looks into no other folders than these.
+    for folder in ["lib", "libexec"] {
+        fs::remove_dir_all(tree.join(folder)).with_context(|| format!("the package has no {folder}"))?;
+    }
     fs::rename(tree.join("share/zsh/vendor-completions"), tree.join("share/zsh/site-functions"))?;
     let documents = tree.join("share/doc/nsntrace");
     for file in ["changelog.Debian.gz", "changelog.gz", "copyright"] {

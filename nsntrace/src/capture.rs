@@ -12,6 +12,7 @@ mod owners;
 mod processors;
 mod programs;
 mod ring;
+mod settings;
 mod watch;
 
 use std::{os::fd::AsFd, path::Path, sync::Arc};
@@ -25,11 +26,11 @@ use nsntrace_ebpf::{CHUNK, Counters, names};
 
 pub use hook::Hook;
 pub use kernel_log::KernelLog;
+pub use settings::Settings;
 pub use watch::Watch;
 
 use crate::{
     error::{Context, Error, Result},
-    filter::classic,
     namespace::netns::Netns,
     ownership::Owners,
     words::say,
@@ -46,23 +47,6 @@ static OBJECT: &[u8] = include_bytes_aligned!("../bpf/nsntrace.bpf.o");
 
 /// The same where packets have owners.
 static OWNER_OBJECT: &[u8] = include_bytes_aligned!("../bpf/owner.bpf.o");
-
-/// How a capture is to be.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Where packets are got hold of.
-    pub hook: Hook,
-    /// Bytes to keep of a packet.
-    pub snaplen: u32,
-    /// Size of the ring buffer in bytes, a power of two.
-    pub ring_bytes: u32,
-    /// Whether messages of the kernel side are wanted. Without them its code for messages is not loaded.
-    pub messages: bool,
-    /// What is to be captured; without one, everything.
-    pub filter: Option<Vec<classic::Instruction>>,
-    /// What is wanted of the owners of packets; without it, they are not looked for, and that costs nothing.
-    pub owners: Option<Owners>,
-}
 
 /// A direction, seen from who is traced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

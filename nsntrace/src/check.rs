@@ -19,10 +19,10 @@ use crate::{
     error::{Context, Error, Result},
     filter::{self, Compiled},
     host::{
+        device::{self, Device},
         nat::Family,
         packet_filter,
         reserve::reserve,
-        route::{self, Device},
     },
     tracee,
     user::{self, Account},
@@ -187,7 +187,7 @@ fn account(config: &Config) -> Result<Option<Account>> {
 
 fn device(config: &Config) -> Result<Option<Device>> {
     let Some(name) = &config.device else { return Ok(None) };
-    let found = route::device(name).map_err(|error| match error.errno() {
+    let found = device::find(name).map_err(|error| match error.errno() {
         Some(libc::ENODEV | libc::EINVAL | libc::ERANGE) => Error::told(format!("Unknown interface: {name}")),
         _ => error,
     });

@@ -1,8 +1,11 @@
 //! From the command line to a checked configuration, as far as that needs no look at the host.
 
+mod rotation;
+mod running;
+
 use std::{
     ffi::{OsStr, OsString},
-    num::{NonZeroU32, NonZeroU64},
+    num::NonZeroU64,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -17,6 +20,9 @@ use crate::{
     publish::{self, Publish},
     talk::report::Form,
 };
+
+pub use rotation::Rotation;
+pub use running::Running;
 
 /// What the user asked for.
 #[derive(Debug)]
@@ -70,15 +76,6 @@ pub struct Config {
     pub arguments: Vec<OsString>,
 }
 
-/// What already runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Running {
-    /// What is in a cgroup, as that was named.
-    Cgroup(PathBuf),
-    /// A process, by its number.
-    Process(u32),
-}
-
 /// Where a trace goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outfile {
@@ -88,15 +85,10 @@ pub enum Outfile {
     Path(PathBuf),
 }
 
-/// When a trace goes on in another file: never, if nothing is said.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rotation {
-    /// A file that is longer, in bytes, gets no more packets.
-    pub size: Option<u64>,
-    /// The time of a file, in whole seconds.
-    pub period: Option<Duration>,
-    /// The number of files, with a size in a ring for each period; without a size the capture ends after them.
-    pub files: Option<NonZeroU32>,
+impl Outfile {
+    fn new(path: &Path) -> Self {
+        if path == Path::new("-") { Self::Stdout } else { Self::Path(path.to_owned()) }
+    }
 }
 
 /// How a trace is written.
@@ -128,8 +120,8 @@ impl Config {
     /// # Errors
     /// Says which option is wrong and what it may be.
     pub fn new(cli: Cli) -> Result<Self> {
-        let rotation = rotation(&cli)?;
-        let running = running(&cli)?;
+        let rotation = Rotation::new(&cli)?;
+        let running = Running::wanted(&cli)?;
         let mut command = cli.command.into_iter();
         let named = command.next();
         let may_lack = cli.check || running.is_some();
@@ -149,7 +141,7 @@ impl Config {
             ));
         }
         Ok(Self {
-            outfile: outfile(&cli.outfile),
+            outfile: Outfile::new(&cli.outfile),
             rotation,
             format,
             device: cli.device,
@@ -180,36 +172,6 @@ impl Config {
     }
 }
 
-/// None of what is for a program goes with it.
-fn running(cli: &Cli) -> Result<Option<Running>> {
-    let (option, running) = match (&cli.cgroup, cli.pid) {
-        (Some(cgroup), _) => ("--cgroup", Running::Cgroup(cgroup.clone())),
-        (None, Some(pid)) => ("--pid", Running::Process(pid)),
-        (None, None) => return Ok(None),
-    };
-    if let Some(program) = cli.command.first() {
-        return Err(Error::told(format!(
-            "{option} traces what already runs, and '{}' would be started: give one of them",
-            program.display()
-        )));
-    }
-    let for_a_program = [
-        ("-d", cli.device.is_some()),
-        ("-u", cli.user.is_some()),
-        ("-p", !cli.publish.is_empty()),
-        ("--use-public-dns", cli.use_public_dns),
-        ("--host-loopback", cli.host_loopback),
-        ("--loopback", cli.loopback),
-        ("--tls-keys", cli.tls_keys),
-    ];
-    match for_a_program.iter().find(|(_, is_given)| *is_given) {
-        Some((other, _)) => Err(Error::told(format!(
-            "{other} is for a program in a namespace of its own, and {option} traces what already runs: leave it out"
-        ))),
-        None => Ok(Some(running)),
-    }
-}
-
 fn processes(names: &[String]) -> Result<Vec<Name>> {
     if names.len() > MOST_NAMES {
         return Err(Error::told(format!(
@@ -218,35 +180,6 @@ fn processes(names: &[String]) -> Result<Vec<Name>> {
         )));
     }
     names.iter().map(|name| Name::new(name)).collect()
-}
-
-fn outfile(path: &Path) -> Outfile {
-    if path == Path::new("-") { Outfile::Stdout } else { Outfile::Path(path.to_owned()) }
-}
-
-/// In tcpdump's units.
-fn rotation(cli: &Cli) -> Result<Rotation> {
-    let zero = |option| Error::told(format!("{option} 0: the least is 1"));
-    let size = |millions: u64| match millions.checked_mul(1_000_000) {
-        Some(0) => Err(zero("-C")),
-        Some(bytes) => Ok(bytes),
-        None => Err(Error::told(format!("-C {millions}: no file is that large"))),
-    };
-    let period = |seconds| if seconds == 0 { Err(zero("-G")) } else { Ok(Duration::from_secs(seconds)) };
-    let files = |files| NonZeroU32::new(files).ok_or_else(|| zero("-W"));
-    let rotation = Rotation {
-        size: cli.file_size.map(size).transpose()?,
-        period: cli.file_seconds.map(period).transpose()?,
-        files: cli.file_count.map(files).transpose()?,
-    };
-    let goes_on = rotation.size.is_some() || rotation.period.is_some();
-    if rotation.files.is_some() && !goes_on {
-        return Err(Error::told("-W counts the files of -C or -G: give one of them, or both"));
-    }
-    if goes_on && outfile(&cli.outfile) == Outfile::Stdout {
-        return Err(Error::told("-C and -G make several files, and stdout is one: name a file with -o"));
-    }
-    Ok(rotation)
 }
 
 fn format(wanted: Option<&str>, outfile: &Path) -> Format {
@@ -290,7 +223,8 @@ mod tests {
 
     use super::*;
 
-    fn config(arguments: &[&str]) -> Result<Config> {
+    /// The configuration that this command line comes to.
+    pub(super) fn config(arguments: &[&str]) -> Result<Config> {
         let words = ["nsntrace"].iter().chain(arguments);
         Config::new(Cli::try_parse_from(words).expect("clap takes it"))
     }
@@ -338,25 +272,6 @@ mod tests {
     }
 
     #[test]
-    fn rotation_is_as_tcpdump_has_it() {
-        let rotation =
-            |words: &str| -> Result<Rotation> { Ok(config(&words.split(' ').collect::<Vec<_>>())?.rotation) };
-        assert_eq!(rotation("true").expect("valid"), Rotation::default());
-        let all = Rotation {
-            size: Some(2_000_000),
-            period: Some(Duration::from_secs(3)),
-            files: NonZeroU32::new(4),
-        };
-        assert_eq!(rotation("-C 2 -G 3 -W 4 true").expect("valid"), all);
-        for words in
-            ["-C 0", "-G 0", "-C 1 -W 0", "-W 3", "-C 18446744073709551615", "-C 1 -o -", "-G 1 -w -"]
-        {
-            let error = rotation(&format!("{words} true")).expect_err(words);
-            assert!(error.to_string().starts_with('-'), "{error}");
-        }
-    }
-
-    #[test]
     fn the_ring_is_a_power_of_two() {
         assert_eq!(config(&["true"]).expect("valid").ring_bytes, 32 << 20);
         assert_eq!(config(&["-B", "1", "true"]).expect("valid").ring_bytes, page::size());
@@ -364,24 +279,6 @@ mod tests {
         assert_eq!(config(&["-B", "2097152", "true"]).expect("valid").ring_bytes, 1 << 31);
         assert!(config(&["-B", "2097153", "true"]).is_err());
         assert!(config(&["-B", "0", "true"]).is_err());
-    }
-
-    #[test]
-    fn what_already_runs_needs_no_program() {
-        let running =
-            |words: &str| config(&words.split(' ').collect::<Vec<_>>()).map(|config| config.running);
-        assert_eq!(running("true").expect("valid"), None);
-        assert_eq!(running("--cgroup a").expect("valid"), Some(Running::Cgroup("a".into())));
-        assert_eq!(running("-c 3 --pid 7").expect("valid"), Some(Running::Process(7)));
-        let options = ["-d x", "-u x", "-p 1", "--use-public-dns", "--host-loopback", "--loopback"];
-        for words in options.map(|option| format!("--cgroup a {option}")) {
-            let error = running(&words).expect_err(&words).to_string();
-            assert!(error.starts_with(&words[11..13]) && error.contains("--cgroup"), "{error}");
-        }
-        let error = running("--pid 7 true").expect_err("two things").to_string();
-        assert!(error.contains("--pid") && error.contains("'true'"), "{error}");
-        assert!(Cli::try_parse_from(["nsntrace", "--pid", "7", "--cgroup", "a"]).is_err());
-        assert!(Cli::try_parse_from(["nsntrace", "-q"]).is_err());
     }
 
     #[test]

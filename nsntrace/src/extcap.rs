@@ -4,6 +4,7 @@
 //! the command line of an ordinary trace, which is made by this process, or by another where this one is not root.
 
 mod arguments;
+mod command_line;
 mod fifo;
 mod form;
 mod interface;

@@ -3,6 +3,7 @@
 pub mod base_chains;
 pub mod cgroup_leaf;
 pub mod change;
+pub mod device;
 pub mod events;
 pub mod foreign;
 pub mod forwarding;
@@ -14,6 +15,7 @@ pub mod legacy;
 mod lifeline;
 pub mod link;
 pub mod localnet;
+pub mod lock;
 pub mod nat;
 mod netfilter;
 mod nft;
@@ -24,6 +26,7 @@ pub mod published;
 pub mod reserve;
 pub mod resolver;
 pub mod route;
+pub mod run_dir;
 pub mod run_id;
 mod undo;
 
@@ -39,7 +42,9 @@ use crate::{
     words::say,
 };
 use change::Change;
-use journal::{Journal, Lock, RunDir};
+use journal::Journal;
+use lock::Lock;
+use run_dir::RunDir;
 use run_id::RunId;
 
 /// How long the lock is waited for in the midst of a trace; it is held for some milliseconds.

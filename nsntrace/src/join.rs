@@ -1,8 +1,11 @@
 //! The namespace joined to the host: a link, a way out, and nothing of the host that is not undone.
 
+mod elsewhere;
 mod forward;
 mod ipv6;
+mod lookups;
 pub mod upkeep;
+mod ways;
 
 use std::os::fd::AsFd;
 
@@ -12,27 +15,28 @@ use rtnetlink::packet_route::AddressFamily;
 use crate::{
     check::Host,
     config::Config,
-    error::{Context, Error, Result},
+    error::{Error, Result},
     host::{
         Changes,
         cgroup_leaf::Leaf,
         change::Change,
-        foreign, forwarding, legacy,
+        forwarding,
         link::{self, Names},
         localnet,
         nat::{self, Family, Rule},
-        packet_filter, published,
-        resolver::{self, relay::Relay, resolv_conf::ResolvConf},
-        route::{self, DEFAULT_MTU, Device, Survey},
+        packet_filter, published, resolver,
+        route::{self, survey::Survey},
         run_id::RunId,
     },
     namespace::{inside, netns::Netns, sysctls},
     signals::Signals,
     subnet::{self, Subnet},
-    sysctl,
     words::Voice,
 };
 use forward::Switch;
+use ways::Ways;
+
+pub use lookups::Lookups;
 
 /// What the namespace is joined to the host by.
 pub struct Joined {
@@ -52,22 +56,6 @@ pub struct Joined {
     pub rules: Vec<Rule>,
 }
 
-/// How the program looks names up.
-#[derive(Debug, Default)]
-pub struct Lookups {
-    /// Its resolv.conf, where that is not the host's.
-    pub resolv_conf: Option<String>,
-    /// Answers it for the host's name servers, where it cannot ask them itself.
-    _relay: Option<Relay>,
-}
-
-impl Lookups {
-    /// Whether they are others than the host's.
-    fn is_changed(&self) -> bool {
-        self.resolv_conf.is_some()
-    }
-}
-
 /// Joins the namespace to the host: link, forwarding, routing, NAT, and a cgroup for who lives in it. `are_there` is told
 /// when link and cgroup are as they will be, and the rest goes on.
 ///
@@ -83,7 +71,7 @@ pub fn join(
     let voice = Voice::new(config.words);
     let (mut changes, lock) = Changes::begin(|| signals.pending_end())?;
     let id = changes.id();
-    let mut survey = route::survey()?;
+    let mut survey = Survey::take()?;
     let resolv_conf = resolver::configuration();
     survey.taken.extend(resolv_conf.servers.iter().map(|server| IpNet::from(server.address)));
     let subnet = free_subnet(&survey)?;
@@ -103,7 +91,7 @@ pub fn join(
     if let Some((device, table)) = ways.only_by {
         let change = Change::Routing { link: names.outer.clone(), table };
         leads_out = changes
-            .make(change, || route::only_by(AddressFamily::Inet, &device.name, &names.outer, table))?;
+            .make(change, || route::table::only_by(AddressFamily::Inet, &device.name, &names.outer, table))?;
     }
     let ipv6 = ipv6::join(&mut changes, netns, &names, &ways, &survey.taken)
         .inspect_err(|error| ipv6::do_without(netns, &names, error, voice))
@@ -112,18 +100,19 @@ pub fn join(
 
     let (ipv6, switches6) = ipv6.unzip();
     let subnets = [Some(subnet), ipv6.map(|ipv6| ipv6.subnet)];
-    let (mut lookups, relayed) = look_up(config, &resolv_conf, netns, &names, &subnet, ipv6.is_some(), id)?;
+    let (mut lookups, relayed) =
+        Lookups::ready(config, &resolv_conf, netns, &names, &subnet, ipv6.is_some(), id)?;
     let rules = subnets.iter().flatten().flat_map(|subnet| rules(config, &names.outer, subnet, id));
     let mut rules: Vec<_> = rules.chain(relayed).collect();
     let passed6 = let_pass(&mut changes, &mut rules, &switches, &switches6.unwrap_or_default(), voice)?;
     drop(lock);
-    pass_elsewhere(&mut changes, &rules, voice);
+    elsewhere::pass(&mut changes, &rules, voice);
     let ipv6 = match passed6 {
         Ok(()) => ipv6,
         Err(error) => {
             ipv6::do_without(netns, &names, &error, voice);
             if !lookups.is_changed() {
-                let (again, more) = look_up(config, &resolv_conf, netns, &names, &subnet, false, id)?;
+                let (again, more) = Lookups::ready(config, &resolv_conf, netns, &names, &subnet, false, id)?;
                 changes.make(Change::Nat { rules: more.clone() }, || packet_filter::insert(&more).0)?;
                 lookups = again;
                 rules.extend(more);
@@ -140,52 +129,6 @@ pub fn join(
     let interface = ways.out.map_or("any", |device| &device.name).to_owned();
     let ipv6 = ipv6.map(|ipv6| ipv6.subnet);
     Ok((changes, Joined { names, subnet, ipv6, interface, leaf, lookups, rules }))
-}
-
-/// By which devices packets leave and come.
-struct Ways<'a> {
-    /// What the user knows the way out by.
-    out: Option<&'a Device>,
-    /// Its MTU in bytes, which is the link's.
-    mtu: u32,
-    /// The device of `-d`, and the table of what leads out by it.
-    only_by: Option<(&'a Device, u32)>,
-    /// The devices at which IPv4 for the program comes in.
-    inlets: &'a [Device],
-    /// The devices at which IPv6 for it comes in, where there is no `-d`.
-    inlets6: &'a [Device],
-}
-
-impl<'a> Ways<'a> {
-    fn of(config: &Config, host: &'a Host, survey: &'a Survey) -> Self {
-        let uplinks = host.device.as_ref().map_or(&survey.uplinks[..], std::slice::from_ref);
-        let out = uplinks.first().or(survey.uplinks6.first());
-        // Connections to a published port come in by other devices too.
-        let (inlets, inlets6) = if host.device.is_none() && !config.published.is_empty() {
-            (&survey.inlets[..], &survey.inlets6[..])
-        } else {
-            (uplinks, &survey.uplinks6[..])
-        };
-        let table = route::FIRST_TABLE + std::process::id();
-        Self {
-            out,
-            mtu: out.map_or(DEFAULT_MTU, |device| device.mtu),
-            only_by: host.device.as_ref().map(|device| (device, table)),
-            inlets,
-            inlets6,
-        }
-    }
-}
-
-impl Ways<'_> {
-    /// The devices at which IPv6 for the program comes in.
-    fn inlets6(&self) -> Result<&[Device]> {
-        Ok(match self.only_by {
-            Some((device, _)) if route::has_ipv6(&device.name)? => std::slice::from_ref(device),
-            Some(_) => &[],
-            None => self.inlets6,
-        })
-    }
 }
 
 /// Addresses that nothing on this host knows.
@@ -215,47 +158,6 @@ fn let_pass(
     Ok(v6.and_then(|()| switches6.iter().try_for_each(|switch| switch.turn_on(voice))))
 }
 
-/// Lets the same packets pass in chains of other firewalls. Where that cannot be done, says which chain it is.
-fn pass_elsewhere(changes: &mut Changes, rules: &[Rule], voice: Voice) {
-    let chains = match foreign::chains() {
-        Ok(chains) => chains,
-        Err(error) => return voice.detail(format_args!("{error}")),
-    };
-    for chain in chains {
-        let rules = foreign::concerned(&chain, rules);
-        if rules.is_empty() {
-            continue;
-        }
-        let passed = foreign::drops(&chain).and_then(|drops| {
-            let insert = |changes: &mut Changes| {
-                let tag = changes.id().tag();
-                let change = Change::Foreign { chain: chain.place.clone() };
-                let insert = || foreign::insert(&chain.place, &rules, &tag);
-                if changes.made().contains(&change) { insert() } else { changes.make(change, insert) }
-            };
-            if drops { insert(changes) } else { Ok(()) }
-        });
-        if let Err(error) = passed {
-            voice.held_back(&chain.place, &foreign::advice(&chain.place, error));
-        }
-    }
-    look_at_legacy(rules, voice);
-}
-
-/// Says where the chains of the other iptables, in which we have no rules, may hold packets back.
-fn look_at_legacy(rules: &[Rule], voice: Voice) {
-    for family in [Family::V4, Family::V6] {
-        let error = match legacy::drops_beside(family) {
-            Ok(false) => continue,
-            Ok(true) => legacy::advice(family),
-            Err(error) => error,
-        };
-        if rules.iter().any(|rule| rule.family() == family) {
-            voice.held_back(format_args!("iptables-legacy's chain FORWARD for {family}"), &error);
-        }
-    }
-}
-
 /// The rules for one of the link's subnets. The last of a chain comes first.
 fn rules(config: &Config, link: &str, subnet: &Subnet, id: RunId) -> Vec<Rule> {
     let mut rules = nat::plan(link, subnet, id);
@@ -282,37 +184,4 @@ fn open(config: &Config, link: &str, has_ipv6: bool) -> Result<()> {
 
 fn wants_loopback(config: &Config) -> bool {
     config.host_loopback || !config.published.is_empty()
-}
-
-/// Readies a way to name servers. Returns the rules that it needs in the host.
-fn look_up(
-    config: &Config,
-    resolv_conf: &ResolvConf,
-    netns: &Netns,
-    names: &Names,
-    subnet: &Subnet,
-    has_ipv6: bool,
-    id: RunId,
-) -> Result<(Lookups, Vec<Rule>)> {
-    let mut relay = None;
-    let mut rules = Vec::new();
-    let servers = if config.use_public_dns {
-        &resolver::PUBLIC[..]
-    } else if resolver::needs_relay(resolv_conf, |address| address.is_ipv4() || has_ipv6) {
-        let started = relay.insert(Relay::start(&names.outer, subnet)?);
-        rules = nat::relayed(&names.outer, subnet.gateway, started.ports(), id);
-        &[subnet.gateway]
-    } else {
-        return Ok((Lookups::default(), rules));
-    };
-    // Nothing can be mounted over a name that is not there.
-    if !resolver::has_file() {
-        netns.run(|| {
-            sysctl::set(&format!("ipv4/conf/{}/route_localnet", names.inner), "1")
-                .context("set", "route_localnet")?;
-            packet_filter::insert(&nat::in_place_of_loopback(servers[0], id)).0
-        })?;
-    }
-    let resolv_conf = Some(resolv_conf.with_servers(servers));
-    Ok((Lookups { resolv_conf, _relay: relay }, rules))
 }

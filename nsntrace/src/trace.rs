@@ -30,9 +30,8 @@ use crate::{
     capabilities,
     capture::{Capture, Direction, Hook, KernelLog, Loaded, Packets, Settings, drain::Drain},
     check::{self, Host},
-    config::{Config, Format, Words},
+    config::{Config, Format},
     error::{Context, Error, Result},
-    filter::Compiled,
     host::{Changes, guardian::Guardian},
     join::{Joined, join, upkeep::Upkeep},
     life::{Event, Life},
@@ -47,7 +46,7 @@ use crate::{
         writer::Writer,
     },
     own_thread::Ongoing,
-    ownership::{Owners, processes::Processes},
+    ownership::processes::Processes,
     recording::Recording,
     signals::{Signals, Stoppable, hold_reports, keep_children},
     talk::{Summary, Talk, report},
@@ -78,7 +77,7 @@ pub fn program(config: &Config) -> Result<u8> {
     set_child_subreaper(true).context("become", "the parent of orphans")?;
 
     let netns = Netns::create()?;
-    let settings = settings(config, Hook::Interface, host.filter.as_ref());
+    let settings = Settings::of(config, Hook::Interface, host.filter.as_ref());
     let (link, link_is_there) = mpsc::channel();
     let attaching = attaching(settings, netns.try_clone()?, config.loopback, link_is_there)?;
     let (mut changes, joined) = join(config, &host, &netns, &signals, |names, leaf| {
@@ -306,23 +305,4 @@ fn interface(netns: &Netns, name: &str, addresses: Vec<IpNet>) -> Result<Interfa
         addresses,
         name: Some(name.to_owned()),
     })
-}
-
-/// How the capture of a trace is to be.
-pub fn settings(config: &Config, hook: Hook, filter: Option<&Compiled>) -> Settings {
-    Settings {
-        hook,
-        snaplen: config.snaplen,
-        ring_bytes: config.ring_bytes,
-        messages: config.words == Words::Verbose,
-        filter: filter.map(|filter| filter.program.clone()),
-        owners: owners(config),
-    }
-}
-
-/// What is wanted of the owners of packets. A pcap has no place for them.
-fn owners(config: &Config) -> Option<Owners> {
-    let told = config.format == Format::Pcapng || config.summary.is_some();
-    let only = config.processes.clone();
-    (told || !only.is_empty()).then_some(Owners { only, told })
 }

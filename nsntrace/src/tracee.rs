@@ -1,6 +1,7 @@
 //! The program under trace: started in its namespace and cgroup, as the user that was asked for, with nothing of ours.
 
 mod launch;
+mod news;
 
 use std::{
     env,
@@ -34,6 +35,8 @@ use crate::{
     user::Account,
 };
 use launch::{Image, launch};
+
+pub use news::{News, news};
 
 /// What a program is started with.
 pub struct Start<'a> {
@@ -143,37 +146,4 @@ impl Inside<'_> {
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
         if getppid() == self.parent { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
     }
-}
-
-/// What became of a child.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum News {
-    /// It has ended, with this status for a shell: its own, or 128 and the signal's number.
-    Ended(Pid, u8),
-    /// It was stopped by a signal.
-    Stopped(Pid),
-}
-
-/// News of children, and of their orphans that have become ours, as far as there are any.
-pub fn news() -> impl Iterator<Item = News> {
-    std::iter::from_fn(|| {
-        let mut status = 0;
-        // SAFETY: it writes a status to the place given. The call of the nix crate loses a child that a real-time
-        // signal has ended.
-        let pid = unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG | libc::WUNTRACED) };
-        (pid > 0).then(|| (Pid::from_raw(pid), status))
-    })
-    .filter_map(|(pid, status)| match status {
-        status if libc::WIFEXITED(status) => Some(News::Ended(pid, eight_bits(libc::WEXITSTATUS(status)))),
-        status if libc::WIFSIGNALED(status) => {
-            Some(News::Ended(pid, eight_bits(128 + libc::WTERMSIG(status))))
-        }
-        status if libc::WIFSTOPPED(status) => Some(News::Stopped(pid)),
-        _ => None,
-    })
-}
-
-/// The kernel keeps eight bits of a status, and signals end at 64.
-fn eight_bits(status: i32) -> u8 {
-    u8::try_from(status & 0xff).unwrap_or(u8::MAX)
 }

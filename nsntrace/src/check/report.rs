@@ -12,26 +12,26 @@ use nsntrace_ebpf::linktype;
 
 use super::{account, capabilities, cgroup, device, filter, find, kernel, key_log, root, settings};
 use crate::{
-    capture::{Hook, Loaded},
+    capture::{Hook, Loaded, Settings},
     cgroup::Own,
     config::{Config, Outfile, Running},
     error::{Context, Error, Result},
     filter::Compiled,
     host::{
         base_chains::BaseChain,
-        foreign, forwarding, forwarding6,
-        journal::{RUN_DIR, RunDir},
-        legacy,
+        device::{DEFAULT_MTU, Device},
+        foreign, forwarding, forwarding6, legacy,
         nat::Family,
         packet_filter,
         reserve::reserve,
         resolver,
-        route::{self, DEFAULT_MTU, Device, Survey},
+        route::survey::Survey,
+        run_dir::{RUN_DIR, RunDir},
     },
     ipv6,
     output::{invoker::Invoker, series::Series},
     signals::keep_children,
-    trace, tracee,
+    tracee,
     words::plain,
 };
 
@@ -137,7 +137,7 @@ fn records(dead: usize) -> String {
 
 /// The ways of the packets.
 fn network(report: &mut Report, config: &Config) -> io::Result<()> {
-    let survey = match route::survey() {
+    let survey = match Survey::take() {
         Ok(survey) => survey,
         Err(error) => {
             report.needs("routing", Err::<&str, _>(error))?;
@@ -251,7 +251,7 @@ fn held_back(chain: &BaseChain, reason: &Error) -> Error {
 fn capture(report: &mut Report, config: &Config, hook: Hook) -> io::Result<Result<Option<Compiled>>> {
     let linktype = if hook == Hook::Cgroup { linktype::RAW } else { linktype::EN10MB };
     let filter = filter(config, linktype);
-    let settings = trace::settings(config, hook, filter.as_ref().ok().and_then(Option::as_ref));
+    let settings = Settings::of(config, hook, filter.as_ref().ok().and_then(Option::as_ref));
     report.needs("BPF", Loaded::load(&settings).map(|_| "the kernel takes the capture"))?;
     let file = Series::check(&config.outfile, config.rotation, Invoker::from_env());
     // Under sudo it would be the same user's file: there is nothing that root could tell.

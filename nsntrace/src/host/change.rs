@@ -123,7 +123,9 @@ impl Change {
             Self::Forwarding { device, .. } | Self::ForceForwarding { device } => is_device(device),
             Self::Forwarding6(host) => host.devices().all(|device| is_device(device)),
             Self::Nat { rules } => rules.iter().all(Rule::is_ours),
-            Self::Routing { link, table } => link.starts_with(link::OUTER) && *table >= route::FIRST_TABLE,
+            Self::Routing { link, table } => {
+                link.starts_with(link::OUTER) && *table >= route::table::FIRST_TABLE
+            }
             Self::Cgroup { path, .. } => {
                 let name = path.file_name().and_then(|name| name.to_str());
                 path.is_absolute() && name.is_some_and(|name| name.starts_with(cgroup_leaf::PREFIX))

@@ -21,7 +21,7 @@ use nix::{
     unistd::{ForkResult, Pid, fork, pipe2, read, setsid, write},
 };
 
-use super::{journal::RunDir, lifeline, undo};
+use super::{lifeline, run_dir::RunDir, undo};
 use crate::{
     capabilities, descriptors,
     error::{Context, Error, Result},

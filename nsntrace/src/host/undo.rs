@@ -3,15 +3,8 @@
 use std::{panic::resume_unwind, thread};
 
 use super::{
-    cgroup_leaf,
-    change::Change,
-    forwarding, forwarding6,
-    journal::{Journal, Lock, RunDir},
-    link,
-    nat::Rule,
-    netfilter::Afterwards,
-    own_table, packet_filter, route,
-    run_id::RunId,
+    cgroup_leaf, change::Change, forwarding, forwarding6, journal::Journal, link, lock::Lock, nat::Rule,
+    netfilter::Afterwards, own_table, packet_filter, route, run_dir::RunDir, run_id::RunId,
 };
 use crate::{
     error::{Error, Result},
@@ -114,7 +107,7 @@ fn failures<D>(results: Vec<Result<D>>) -> Vec<Error> {
 fn undo_own(tag: &str, change: &Change) -> Result<()> {
     match change {
         Change::Link { name } => link::delete(name, tag),
-        Change::Routing { link, table } => route::remove(link, *table),
+        Change::Routing { link, table } => route::table::remove(link, *table),
         Change::Cgroup { path, is_hidden } => cgroup_leaf::remove(path, *is_hidden),
         // Rules go together.
         Change::Nat { .. } | Change::Foreign { .. } | Change::Origin { .. } => Ok(()),

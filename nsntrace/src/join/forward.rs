@@ -6,10 +6,10 @@ use crate::{
     host::{
         Changes,
         change::Change,
+        device::Device,
         forwarding,
         forwarding6::{self, WholeHost},
         nat::Rule,
-        route::Device,
     },
     words::Voice,
 };

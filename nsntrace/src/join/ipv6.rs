@@ -4,8 +4,8 @@ use ipnet::IpNet;
 use rtnetlink::packet_route::AddressFamily;
 
 use super::{
-    Ways,
     forward::{self, Switch},
+    ways::Ways,
 };
 use crate::{
     error::{Error, Result},
@@ -49,7 +49,9 @@ pub fn join(
 
     let switches = forward::ipv6(changes, &names.outer, ways.inlets6()?)?;
     let leads_out = match ways.only_by {
-        Some((device, table)) => route::only_by(AddressFamily::Inet6, &device.name, &names.outer, table)?,
+        Some((device, table)) => {
+            route::table::only_by(AddressFamily::Inet6, &device.name, &names.outer, table)?
+        }
         None => true,
     };
     settle(netns, names)?;

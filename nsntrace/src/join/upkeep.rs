@@ -3,9 +3,9 @@
 use rtnetlink::packet_route::AddressFamily;
 
 use super::{
-    Joined, Ways,
+    Joined, elsewhere,
     forward::{self, Switch},
-    pass_elsewhere,
+    ways::Ways,
 };
 use crate::{
     check::Host,
@@ -14,9 +14,10 @@ use crate::{
     host::{
         Changes,
         change::Change,
+        device,
         events::Events,
         own_rules, packet_filter,
-        route::{self, Survey},
+        route::{self, survey::Survey},
     },
     words::{Voice, say},
 };
@@ -58,11 +59,11 @@ impl<'a> Upkeep<'a> {
     fn follow_routes(&mut self) -> Result<()> {
         let voice = Voice::new(self.config.words);
         let _lock = self.changes.lock()?;
-        let survey: Survey = route::survey()?;
+        let survey = Survey::take()?;
         let ways = Ways::of(self.config, self.host, &survey);
         if let Some((device, _)) = ways.only_by {
             // Until it comes back.
-            if !route::exists(&device.name)? {
+            if !device::exists(&device.name)? {
                 return Ok(());
             }
         }
@@ -76,9 +77,9 @@ impl<'a> Upkeep<'a> {
         v4.and(v6)?;
         switches.iter().try_for_each(|switch| switch.turn_on(voice))?;
         let Some((device, table)) = ways.only_by else { return Ok(()) };
-        route::renew(AddressFamily::Inet, &device.name, table)?;
+        route::table::renew(AddressFamily::Inet, &device.name, table)?;
         match self.joined.ipv6 {
-            Some(_) => route::renew(AddressFamily::Inet6, &device.name, table),
+            Some(_) => route::table::renew(AddressFamily::Inet6, &device.name, table),
             None => Ok(()),
         }
     }
@@ -97,7 +98,7 @@ impl<'a> Upkeep<'a> {
         let (v4, v6) = packet_filter::insert(&rules);
         v4.and(v6)?;
         drop(lock);
-        pass_elsewhere(self.changes, &self.joined.rules, voice);
+        elsewhere::pass(self.changes, &self.joined.rules, voice);
         self.rules = own_rules::count(&tag)?;
         voice.restored();
         Ok(())

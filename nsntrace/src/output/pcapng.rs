@@ -2,33 +2,24 @@
 //!
 //! The format is that of the IETF's draft-ietf-opsawg-pcapng.
 
-use std::{io::Write, net::IpAddr, time::Duration};
+mod names;
+mod owner;
+mod secrets;
+mod statistics;
+
+use std::{net::IpAddr, time::Duration};
 
 use byteorder_slice::LittleEndian;
-use nsntrace_ebpf::{Counters, RecordHeader};
-use pcap_file::pcapng::{
-    PcapNgBlock,
-    blocks::{
-        ENHANCED_PACKET_BLOCK,
-        interface_statistics::{InterfaceStatisticsBlock, InterfaceStatisticsOption as Counted},
-    },
-};
+use nsntrace_ebpf::RecordHeader;
+use pcap_file::pcapng::{PcapNgBlock, blocks::ENHANCED_PACKET_BLOCK};
+
+pub use statistics::Moment;
 
 use super::{
     frame::Frame,
-    names,
-    section::{Interface, Section, fitting, header},
+    section::{Interface, Section, header},
 };
-use crate::{ownership::Owner, words::Plain};
-
-/// A moment of a capture.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Moment {
-    /// When it was, since the epoch.
-    pub time: Duration,
-    /// What was counted until then.
-    pub counters: Counters,
-}
+use crate::ownership::Owner;
 
 /// Makes the blocks of a pcapng.
 #[derive(Debug)]
@@ -53,20 +44,6 @@ struct Source {
 /// Bytes of an enhanced packet block before its packet, and behind it: but for what it tells of its owner.
 const BEFORE: usize = 7 * size_of::<u32>();
 const BEHIND: usize = 4 * size_of::<u32>();
-
-/// The code of a comment, and the head of the option epb_processid_threadid.
-const COMMENT: u16 = 1;
-const PROCESS: u32 = 8 << 16 | 8;
-
-/// In place of a thread's number, which is not known.
-const NO_THREAD: u32 = 0;
-
-/// The type of a block of secrets, and of secrets that are lines of a key log.
-const DECRYPTION_SECRETS_BLOCK: u32 = 10;
-const TLS_KEY_LOG: u32 = 0x544c_534b;
-
-/// Bytes of such a block around the lines.
-const AROUND_SECRETS: usize = 5 * size_of::<u32>();
 
 /// The head of the option epb_flags: its code, and its length above that.
 const FLAGS: u32 = 4 << 16 | 2;
@@ -99,7 +76,7 @@ impl Pcapng {
     ) -> usize {
         let number = self.source(out, header);
         let padded = frame.length().next_multiple_of(4);
-        self.tell_owner(owner);
+        owner::options(&mut self.owner, owner);
         let total = word(BEFORE + padded + BEHIND + self.owner.len());
         let [low, high] = halves(nanoseconds(time));
         let before =
@@ -115,71 +92,10 @@ impl Pcapng {
         place
     }
 
-    /// Makes the options that tell a packet's owner: its number, and for who reads, a comment too.
-    fn tell_owner(&mut self, owner: Option<Owner<'_>>) {
-        self.owner.clear();
-        let Some(Owner { pid, name }) = owner else { return };
-        // The length stands before the text.
-        self.owner.extend_from_slice(&[0; 4]);
-        let written = match name {
-            "" => write!(self.owner, "pid {pid}"),
-            name => write!(self.owner, "pid {pid} {}", Plain(name)),
-        };
-        written.expect("memory takes it");
-        let length = u16::try_from(self.owner.len() - 4).unwrap_or(u16::MAX);
-        self.owner[..4].copy_from_slice([COMMENT, length].map(u16::to_le_bytes).as_flattened());
-        self.owner.resize(self.owner.len().next_multiple_of(4), 0);
-        self.owner.extend_from_slice([PROCESS, pid, NO_THREAD].map(u32::to_le_bytes).as_flattened());
-    }
-
-    /// Appends lines of a key log, if there are any.
-    pub(super) fn secrets(out: &mut Vec<u8>, lines: &str) {
-        if lines.is_empty() {
-            return;
-        }
-        let padded = lines.len().next_multiple_of(4);
-        let total = word(AROUND_SECRETS + padded);
-        let before = [DECRYPTION_SECRETS_BLOCK, total, TLS_KEY_LOG, word(lines.len())];
-        out.extend_from_slice(before.map(u32::to_le_bytes).as_flattened());
-        out.extend_from_slice(lines.as_bytes());
-        out.resize(out.len() + padded - lines.len(), 0);
-        out.extend_from_slice(&total.to_le_bytes());
-    }
-
     /// Appends names of addresses, if there are any.
     pub(super) fn names(out: &mut Vec<u8>, names: &[(IpAddr, String)]) {
         if let Some(block) = names::block(names) {
             append(out, block);
-        }
-    }
-
-    /// Appends the statistics of what passed between two moments.
-    ///
-    /// How many packets are in the file is known of each interface, what was seen and lost of all of them together, and
-    /// so are their processes, a comment each.
-    pub(super) fn end(&self, out: &mut Vec<u8>, from: &Moment, to: &Moment, processes: Vec<String>) {
-        let mut processes = processes.into_iter().map(|line| Counted::Comment(fitting(&line)));
-        let since = |count: fn(&Counters) -> u64| count(&to.counters).saturating_sub(count(&from.counters));
-        for (number, source) in self.sources.iter().enumerate() {
-            let mut options =
-                vec![Counted::IsbStartTime(stamp(from.time)), Counted::IsbEndTime(stamp(to.time))];
-            if number == 0 {
-                options.extend([
-                    Counted::IsbIfRecv(since(|counters| counters.filtered + counters.matched)),
-                    Counted::IsbIfDrop(since(|counters| counters.dropped)),
-                    Counted::IsbFilterAccept(since(|counters| counters.matched)),
-                ]);
-            }
-            options.push(Counted::IsbUsrDeliv(source.packets));
-            if number == 0 && self.sources.len() > 1 {
-                let comment = "packets received, dropped and accepted are those of all interfaces together";
-                options.push(Counted::Comment(comment.into()));
-            }
-            options.extend(processes.by_ref());
-            append(
-                out,
-                InterfaceStatisticsBlock { interface_id: word(number), timestamp: stamp(to.time), options },
-            );
         }
     }
 
@@ -232,11 +148,6 @@ fn nanoseconds(time: Duration) -> u64 {
     time.as_secs() * 1_000_000_000 + u64::from(time.subsec_nanos())
 }
 
-/// A time in statistics. The format has its upper half first, where pcap-file writes a number.
-fn stamp(time: Duration) -> u64 {
-    nanoseconds(time).rotate_left(32)
-}
-
 /// The lower half, and the upper one.
 fn halves(number: u64) -> [u32; 2] {
     let [a, b, c, d, e, f, g, h] = number.to_le_bytes();
@@ -250,10 +161,13 @@ fn word(number: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use nsntrace_ebpf::{direction, linktype};
+    use nsntrace_ebpf::{Counters, direction, linktype};
     use pcap_file::pcapng::{
         Block, PcapNgReader,
-        blocks::{enhanced_packet::EnhancedPacketOption, name_resolution::Record},
+        blocks::{
+            enhanced_packet::EnhancedPacketOption,
+            interface_statistics::InterfaceStatisticsOption as Counted, name_resolution::Record,
+        },
     };
 
     use super::*;

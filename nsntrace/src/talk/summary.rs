@@ -1,15 +1,18 @@
 //! Who talked to whom, and how it went.
 
 mod connections;
+mod peer;
 mod peers;
 mod tcp;
+mod traffic;
 
 use std::cmp::Reverse;
 
 use connections::{Connection, Connections, Key};
 use nsntrace_ebpf::{RecordHeader, direction};
+pub use peer::{Endpoint, Name, Peer, Role, Source};
 use peers::Peers;
-pub use peers::{Endpoint, Name, Peer, Role, Source, Traffic};
+pub use traffic::Traffic;
 
 use super::{bounded::Bounded, names::Names};
 use crate::{

@@ -6,10 +6,10 @@ use nix::{net::if_::if_indextoname, sys::signal::Signal};
 use nsntrace_ebpf::linktype;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Audience, COUNT_EVERY, Counted, done, event_loop, pass_on, settings, talk, tell, until};
+use super::{Audience, COUNT_EVERY, Counted, done, event_loop, pass_on, talk, tell, until};
 use crate::{
     capabilities,
-    capture::{Hook, KernelLog, Loaded, drain::Drain},
+    capture::{Hook, KernelLog, Loaded, Settings, drain::Drain},
     cgroup::{self, Removal, Tree},
     check::{self, Present},
     config::{Config, Running},
@@ -31,7 +31,7 @@ pub fn running(config: &Config, running: &Running) -> Result<()> {
     let present = check::running(config, running)?;
     let files = Series::open(&config.outfile, config.rotation, Invoker::from_env())?;
     let signals = Signals::take_over()?;
-    let settings = settings(config, Hook::Cgroup, present.filter.as_ref());
+    let settings = Settings::of(config, Hook::Cgroup, present.filter.as_ref());
     let loading = Ongoing::start(move || Loaded::load(&settings)).context("start", "a thread")?;
     let loaded = done(loading, &signals)?;
     let summary = event_loop()?.block_on(record(config, present, files, signals, loaded))?;

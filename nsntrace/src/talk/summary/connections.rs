@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use super::{
     Way,
-    peers::{Endpoint, Peer, Peers, Role},
+    peer::{Endpoint, Peer, Role},
+    peers::Peers,
     tcp::{Event, Track},
 };
 use crate::{

@@ -10,6 +10,7 @@ pub mod ebpf;
 mod expression;
 pub mod libpcap;
 mod packet;
+mod process;
 #[cfg(test)]
 mod properties;
 mod rounds;

@@ -30,6 +30,7 @@ pub mod ownership;
 mod page;
 pub mod publish;
 pub mod recording;
+mod search_path;
 pub mod signals;
 pub mod subnet;
 mod sysctl;

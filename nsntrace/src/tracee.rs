@@ -30,6 +30,7 @@ use crate::{
         mounts,
         netns::Netns,
     },
+    search_path,
     signals::Dispositions,
     tls_keys,
     user::Account,
@@ -84,9 +85,8 @@ pub fn find(program: &OsStr) -> Result<PathBuf> {
         }
         return if is_executable(&path) { Ok(path) } else { Err(told("it is not executable")) };
     }
-    let folders = env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
-    env::split_paths(&folders)
-        .map(|folder| folder.join(program))
+    search_path::places(program)
+        .into_iter()
         .find(|path| is_executable(path))
         .ok_or_else(|| told("there is no such program in PATH"))
 }

@@ -226,14 +226,10 @@ fn firewalls() -> io::Result<()> {
 fn legacy(what: &str) -> io::Result<bool> {
     let mut is_free = true;
     for family in [Family::V4, Family::V6] {
-        let found = match legacy::drops_beside(family) {
-            Ok(false) => continue,
-            Ok(true) => legacy::advice(family),
-            Err(error) => error,
-        };
+        let Some(reason) = legacy::obstacle(family) else { continue };
         is_free = false;
         let held_back =
-            format!("iptables-legacy's chain FORWARD for {family} may hold packets back: {found}");
+            format!("iptables-legacy's chain FORWARD for {family} may hold packets back: {reason}");
         line(what, Err::<&str, _>(Error::told(held_back)), "unsure")?;
     }
     Ok(is_free)

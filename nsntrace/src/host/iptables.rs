@@ -2,12 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    env,
     ffi::OsStr,
     fmt,
-    io::{self, ErrorKind, Write},
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Command, Output},
 };
 
 use super::{
@@ -17,6 +16,7 @@ use super::{
 };
 use crate::{
     error::{Context, Error, Result},
+    search_path,
     words::one_line,
 };
 
@@ -75,8 +75,7 @@ pub fn is_there(family: Family) -> bool {
 
 /// Where the shell would find it.
 pub(super) fn search(tool: &str) -> Option<PathBuf> {
-    let folders = env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
-    env::split_paths(&folders).map(|folder| folder.join(tool)).find(|path| path.is_file())
+    search_path::places(tool).into_iter().find(|path| path.is_file())
 }
 
 /// Inserts the rules of a family: all those of a table, or none.
@@ -123,20 +122,9 @@ fn transaction<'a>(family: Family, commands: impl Iterator<Item = (&'a str, Stri
     let text: String =
         tables.iter().map(|(table, commands)| format!("*{table}\n{commands}COMMIT\n")).collect();
     let restore = format!("{}-restore", tool(family));
-    let output = run(&restore, &text).map_err(|error| format!("{restore} cannot be run: {error}"))?;
+    let output = lifeline::run(Command::new(&restore).args(["--noflush", "--wait"]), &text);
+    let output = output.map_err(|error| format!("{restore} cannot be run: {error}"))?;
     if output.status.success() { Ok(()) } else { Err(one_line(&String::from_utf8_lossy(&output.stderr))) }
-}
-
-fn run(restore: &str, text: &str) -> io::Result<Output> {
-    let mut restore = Command::new(restore);
-    restore.args(["--noflush", "--wait"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-    lifeline::accompany(&mut restore);
-    let mut child = restore.spawn()?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // Where it does not read to the end, its status says why.
-        let _ = stdin.write_all(text.as_bytes());
-    }
-    child.wait_with_output()
 }
 
 fn remove_one(iptables: &iptables::IPTables, rule: &Rule) -> Result<()> {

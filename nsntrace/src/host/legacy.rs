@@ -9,11 +9,18 @@ use super::{
 };
 use crate::error::{Context, Error, Result};
 
+/// Why it may hold packets of a trace back, if it may; `EACCES` without root, who alone can tell.
+pub fn obstacle(family: Family) -> Option<Error> {
+    match drops_beside(family) {
+        Ok(false) => None,
+        Ok(true) => Some(advice(family)),
+        // There are such rules, and no tool to read them.
+        Err(error) => Some(error),
+    }
+}
+
 /// Whether the iptables that does not have our rules drops anything of what is forwarded, and does not let our links pass.
-///
-/// # Errors
-/// Where there are such rules, and no tool to read them; `EACCES` without root.
-pub fn drops_beside(family: Family) -> Result<bool> {
+fn drops_beside(family: Family) -> Result<bool> {
     if packet_filter::find(family).is_ok_and(|carrier| carrier == Carrier::IptablesLegacy) {
         return Ok(false);
     }
@@ -47,7 +54,7 @@ pub fn has_table(family: Family, table: &str) -> Result<bool> {
 }
 
 /// What to do about it.
-pub fn advice(family: Family) -> Error {
+fn advice(family: Family) -> Error {
     let tool = iptables::tool(family);
     let (legacy, link) = (tool.replace("tables", "tables-legacy"), link::OUTER);
     Error::told(format!(

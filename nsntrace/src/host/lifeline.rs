@@ -4,12 +4,12 @@
 //! and the guardian waits.
 
 use std::{
-    io,
+    io::{self, Write},
     os::{
         fd::{AsRawFd, BorrowedFd, RawFd},
         unix::process::CommandExt,
     },
-    process::Command,
+    process::{Command, Output, Stdio},
     sync::atomic::{AtomicI32, Ordering},
 };
 
@@ -32,8 +32,21 @@ impl Held {
     }
 }
 
-/// Lets a helper hold what is named.
-pub fn accompany(helper: &mut Command) {
+/// Runs a helper to its end, with this on its stdin. It holds what is named meanwhile.
+///
+/// # Errors
+/// Where it cannot be started.
+pub fn run(helper: &mut Command, input: &str) -> io::Result<Output> {
+    accompany(helper);
+    let mut child = helper.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // Where it does not read to the end, its status says why.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    child.wait_with_output()
+}
+
+fn accompany(helper: &mut Command) {
     for fd in [&PIPE, &RECORD].map(|held| held.0.load(Ordering::Relaxed)) {
         if fd != NONE {
             // SAFETY: one system call, on a descriptor that is open as long as it is named.

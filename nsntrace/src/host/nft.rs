@@ -1,9 +1,9 @@
 //! The tool `nft`, spoken to in its JSON, which takes any name, while its own language has words that no name may be.
 
 use std::{
-    io::{ErrorKind, Write},
+    io::ErrorKind,
     net::{IpAddr, SocketAddr},
-    process::{Command, Stdio},
+    process::Command,
 };
 
 use serde_json::{Value, json};
@@ -25,20 +25,14 @@ pub const TOOL: &str = "nft";
 /// # Errors
 /// Names the package where there is no nft, or what it says.
 pub fn run(commands: &[Value]) -> Result<Vec<Value>> {
-    let mut nft = Command::new(TOOL);
-    nft.args(["-j", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    lifeline::accompany(&mut nft);
-    let mut child = nft.spawn().map_err(|error| match error.kind() {
+    let input = json!({ "nftables": commands }).to_string();
+    let output = lifeline::run(Command::new(TOOL).args(["-j", "-f", "-"]), &input);
+    let output = output.map_err(|error| match error.kind() {
         ErrorKind::NotFound => {
             Error::told("nft is needed for it and is not there: install the package nftables")
         }
         _ => Error::told(format!("nft cannot be run: {error}")),
     })?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // Where it does not read to the end, its status says why.
-        let _ = stdin.write_all(json!({ "nftables": commands }).to_string().as_bytes());
-    }
-    let output = child.wait_with_output().context("run", "nft")?;
     if !output.status.success() {
         return Err(Error::told(format!("nft says: {}", one_line(&String::from_utf8_lossy(&output.stderr)))));
     }

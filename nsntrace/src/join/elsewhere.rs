@@ -40,13 +40,9 @@ pub(super) fn pass(changes: &mut Changes, rules: &[Rule], voice: Voice) {
 /// Says where the chains of the other iptables, in which we have no rules, may hold packets back.
 fn look_at_legacy(rules: &[Rule], voice: Voice) {
     for family in [Family::V4, Family::V6] {
-        let error = match legacy::drops_beside(family) {
-            Ok(false) => continue,
-            Ok(true) => legacy::advice(family),
-            Err(error) => error,
-        };
+        let Some(reason) = legacy::obstacle(family) else { continue };
         if rules.iter().any(|rule| rule.family() == family) {
-            voice.held_back(format_args!("iptables-legacy's chain FORWARD for {family}"), &error);
+            voice.held_back(format_args!("iptables-legacy's chain FORWARD for {family}"), &reason);
         }
     }
 }

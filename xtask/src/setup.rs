@@ -1,8 +1,8 @@
 //! What the machine must have: Debian's packages, and the tools that the eBPF object is built with.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{fs, path::PathBuf, process::Command, thread};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 
 use crate::{
     shell::{as_root, find, root, run, stdout},
@@ -84,11 +84,14 @@ pub fn to_package() -> Result<()> {
 /// # Errors
 /// Where a package or a tool cannot be installed.
 pub fn for_tests() -> Result<()> {
-    packages(&[&TO_RUN[..], &TO_TEST[..], &TO_PACKAGE[..]].concat())?;
-    python_pcapng();
-    firewalld();
-    cargo_deb()?;
-    bpf_linker().map(|_| ())
+    // Those wait for the network, these for the processor.
+    thread::scope(|scope| {
+        let built = scope.spawn(|| cargo_deb().and_then(|_| bpf_linker()));
+        packages(&[&TO_RUN[..], &TO_TEST[..], &TO_PACKAGE[..]].concat())?;
+        python_pcapng();
+        firewalld();
+        built.join().map_err(|_| anyhow!("a tool's build panicked"))?.map(drop)
+    })
 }
 
 /// Installs what is missing for a soak.

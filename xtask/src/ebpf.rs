@@ -20,27 +20,18 @@ struct Object {
     /// Where it is in the repository.
     committed: &'static str,
     features: &'static str,
-    /// Where it is built: below `target`, for what is built with other features in the same place is built anew each time.
-    folder: &'static str,
     /// Whether it tells the types of its maps.
     has_types: bool,
 }
 
 /// The capture, and the same with the owners of packets.
 const OBJECTS: [Object; 2] = [
-    Object {
-        committed: "nsntrace/bpf/nsntrace.bpf.o",
-        features: "program",
-        folder: "target/ebpf",
-        has_types: false,
-    },
-    Object {
-        committed: "nsntrace/bpf/owner.bpf.o",
-        features: "owner",
-        folder: "target/ebpf-owner",
-        has_types: true,
-    },
+    Object { committed: "nsntrace/bpf/nsntrace.bpf.o", features: "program", has_types: false },
+    Object { committed: "nsntrace/bpf/owner.bpf.o", features: "owner", has_types: true },
 ];
+
+/// Where they are built, with one core for both.
+const FOLDER: &str = "target/ebpf";
 
 /// Builds the objects and puts them into the repository.
 ///
@@ -101,7 +92,7 @@ impl Object {
 
     fn compile(&self) -> Result<Vec<u8>> {
         run(&mut self.cargo("build")?)?;
-        let mut path = root().join(self.folder).join("bpfel-unknown-none/ebpf/nsntrace-ebpf");
+        let mut path = root().join(FOLDER).join("bpfel-unknown-none/ebpf/nsntrace-ebpf");
         if self.has_types {
             path = add_types(&path)?;
         }
@@ -115,7 +106,7 @@ impl Object {
         let mut command =
             cargo(&[task, "--quiet", "--package=nsntrace-ebpf", "--bin=nsntrace-ebpf", &features]);
         command.args(["--profile=ebpf", "--target=bpfel-unknown-none", "-Zbuild-std=core", "--target-dir"]);
-        command.arg(self.folder);
+        command.arg(FOLDER);
         // Core is built from source, which stable does for who asks like this; the toolchain is pinned.
         command.env("RUSTC_BOOTSTRAP", "1");
         // What others may have set makes other bytes.

@@ -43,10 +43,12 @@ pub fn all(filter: Option<&str>) -> Result<()> {
     }
     println!("== packages");
     dist::dist()?;
-    let packages = ["nsntrace", "nsntrace-ebpf", "xtask"].map(|package| format!("--package={package}"));
-    let mut unit = cargo(&["test", "--quiet"]);
-    unit.args(packages);
-    step("unit tests", with(&mut unit, filter))?;
+    // Of the whole workspace, as all that is built for tests: with other features, what is shared is built again.
+    step("unit tests", with(&mut cargo(&["test", "--quiet", "--workspace", "--lib", "--bins"]), filter))?;
+    step(
+        "examples in the documentation",
+        with(&mut cargo(&["test", "--quiet", "--workspace", "--doc"]), filter),
+    )?;
     end_to_end(filter)?;
     if filter.is_none() {
         println!("== older kernels");
@@ -91,8 +93,7 @@ pub fn under_kernels(versions: &[String], tests: Option<&str>, built: bool) -> R
 
 /// The executable of the end-to-end tests, built now.
 fn suite() -> Result<PathBuf> {
-    let mut build =
-        cargo(&["test", "--quiet", "--release", "--package", "nsntrace-tests", "--test", "e2e", "--no-run"]);
+    let mut build = cargo(&["test", "--quiet", "--workspace", "--test", "e2e", "--no-run"]);
     let messages = stdout(build.args(["--message-format", "json"]))?;
     // There are lines for what it needs too, in any order.
     let suite = messages.lines().filter(|line| line.contains("\"name\":\"e2e\""));
@@ -117,8 +118,6 @@ fn as_root_again() -> Result<Command> {
 /// As root, since they make namespaces.
 fn end_to_end(filter: Option<&str>) -> Result<()> {
     println!("== end-to-end tests");
-    let mut unit = cargo(&["test", "--quiet", "--release", "--package", "nsntrace-tests", "--lib", "--bins"]);
-    run(with(&mut unit, filter))?;
     let mut suite = on_the_lab(&suite()?);
     run(suite.args(filter))
 }

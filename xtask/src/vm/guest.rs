@@ -1,7 +1,7 @@
 //! One boot: a command runs in the guest, its output and its status come back.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -23,8 +23,8 @@ pub struct Guest<'a> {
     pub memory_mib: u32,
     /// After so long it is ended.
     pub time_limit: Duration,
-    /// Whether the command's output is shown while it runs.
-    pub live: bool,
+    /// What is put before each line of the command's output, which is then shown while it runs.
+    pub shown_after: Option<&'a str>,
 }
 
 /// What came out of it.
@@ -105,21 +105,20 @@ impl Guest<'_> {
 
     /// Collects what the command prints until qemu ends.
     fn follow(&self, qemu: &mut Child) -> Result<String> {
-        let mut pipe = qemu.stdout.take().context("qemu has no output")?;
-        let mut output = Vec::new();
-        let mut chunk = [0; 4096];
-        loop {
-            let count = pipe.read(&mut chunk).context("cannot read from qemu")?;
-            if count == 0 {
-                return Ok(String::from_utf8_lossy(&output).into_owned());
-            }
-            output.extend_from_slice(&chunk[..count]);
-            if self.live {
+        let pipe = qemu.stdout.take().context("qemu has no output")?;
+        let mut output = String::new();
+        for line in BufReader::new(pipe).split(b'\n') {
+            let line = line.context("cannot read from qemu")?;
+            let line = String::from_utf8_lossy(&line);
+            if let Some(name) = self.shown_after
+                && !line.is_empty()
+            {
                 // Who reads our output may go away; the guest runs on and is waited for.
-                let mut stdout = std::io::stdout();
-                let _ = stdout.write_all(&chunk[..count]).and_then(|()| stdout.flush());
+                let _ = writeln!(std::io::stdout(), "{name}: {line}");
             }
+            output.extend([&*line, "\n"]);
         }
+        Ok(output)
     }
 }
 

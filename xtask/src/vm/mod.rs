@@ -14,13 +14,14 @@ mod scenario;
 mod share;
 
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::shell::quoted;
 use guest::Guest;
-use kernel::{Fetched, fetch};
+use kernel::{Fetched, Kernel, fetch};
 
 /// The kernels that are tried when the user names none.
 pub const VERSIONS: [&str; 3] = ["5.10", "6.1", "6.12"];
@@ -32,28 +33,19 @@ const TESTS_LIMIT: Duration = Duration::from_secs(45 * 60);
 /// Traces a download under each of `versions` (all of [`VERSIONS`] if empty) and prints one line for each.
 ///
 /// `target` is the workspace's target directory: kernels are kept in `vm/` below it. `nsntrace` is the binary under
-/// test. A kernel that Debian no longer offers is skipped, with a line that says so; all others are tried before a
-/// failure of one of them is returned.
+/// test. A kernel that Debian no longer offers is skipped, with a line that says so; all are tried, at the same time,
+/// before a failure of one of them is returned.
 pub fn vm(versions: &[String], target: &Path, nsntrace: &Path) -> Result<()> {
     let nsntrace = absolute(nsntrace)?;
-    let mut failed = Vec::new();
-    for version in chosen(versions) {
-        match traced(version, target, &nsntrace) {
-            Ok(line) => println!("{line}"),
-            Err(error) => {
-                println!("{version}: FAILED: {error:#}");
-                failed.push(version);
-            }
-        }
-    }
-    if !failed.is_empty() {
-        bail!("the trace failed under Linux {}", failed.join(", "));
-    }
-    Ok(())
+    under_each(versions, target, |_, kernel| {
+        let guest = Guest { kernel, memory_mib: MEMORY_MIB, time_limit: SCENARIO_LIMIT, shown_after: None };
+        Ok(format!("{}: ok: {}", kernel.release, scenario::run(&guest, &nsntrace)?))
+    })
 }
 
 /// Runs the test executable `binary` with `args` under each of `versions` (all of [`VERSIONS`] if empty), in the same
-/// working directory and with the path of `nsntrace` in the variable `NSNTRACE`. What it prints appears at once.
+/// working directory and with the path of `nsntrace` in the variable `NSNTRACE`. What it prints appears at once, each
+/// line after the version.
 pub fn run_tests(
     versions: &[String],
     target: &Path,
@@ -62,34 +54,51 @@ pub fn run_tests(
     args: &[String],
 ) -> Result<()> {
     let command = test_command(&absolute(nsntrace)?, &absolute(binary)?, args)?;
-    for version in chosen(versions) {
-        println!("== Linux {version}");
-        let kernel = match fetch(version, &target.join("vm"))? {
-            Fetched::Ready(kernel) => kernel,
-            Fetched::Unavailable(reason) => {
-                println!("{version}: SKIPPED: {reason}");
-                continue;
-            }
-        };
-        let guest = Guest { kernel: &kernel, memory_mib: MEMORY_MIB, time_limit: TESTS_LIMIT, live: true };
-        let status = guest.run(&command, &kernel.fresh_dir("exchange")?)?.status;
-        ensure!(status == 0, "the tests ended with status {status} under Linux {version}");
-    }
+    under_each(versions, target, |version, kernel| {
+        let shown_after = Some(version);
+        let guest = Guest { kernel, memory_mib: MEMORY_MIB, time_limit: TESTS_LIMIT, shown_after };
+        let result = guest.run(&command, &kernel.fresh_dir("exchange")?)?;
+        ensure!(result.status == 0, "the tests ended with status {}", result.status);
+        Ok(format!("{}: ok: {} s", kernel.release, result.elapsed.as_secs()))
+    })
+}
+
+/// Does one thing under all of the kernels at the same time, for an emulated machine hardly uses more than one core, and
+/// prints what comes of it.
+fn under_each(
+    versions: &[String],
+    target: &Path,
+    work: impl Fn(&str, &Kernel) -> Result<String> + Sync,
+) -> Result<()> {
+    let cache = target.join("vm");
+    let under = |version| match fetch(version, &cache)? {
+        Fetched::Ready(kernel) => work(version, &kernel),
+        Fetched::Unavailable(reason) => Ok(format!("{version}: SKIPPED: {reason}")),
+    };
+    let succeeded = |version| {
+        let result: Result<String> = under(version);
+        match &result {
+            Ok(line) => println!("{line}"),
+            Err(error) => println!("{version}: FAILED: {error:#}"),
+        }
+        result.is_ok()
+    };
+    let failed: Vec<_> = thread::scope(|scope| {
+        let running: Vec<_> = chosen(versions)
+            .into_iter()
+            .map(|version| (version, scope.spawn(move || succeeded(version))))
+            .collect();
+        let failed = running
+            .into_iter()
+            .filter_map(|(version, thread)| (!thread.join().unwrap_or(false)).then_some(version));
+        failed.collect()
+    });
+    ensure!(failed.is_empty(), "it failed under Linux {}", failed.join(", "));
     Ok(())
 }
 
 fn chosen(versions: &[String]) -> Vec<&str> {
     if versions.is_empty() { VERSIONS.to_vec() } else { versions.iter().map(String::as_str).collect() }
-}
-
-fn traced(version: &str, target: &Path, nsntrace: &Path) -> Result<String> {
-    let kernel = match fetch(version, &target.join("vm"))? {
-        Fetched::Ready(kernel) => kernel,
-        Fetched::Unavailable(reason) => return Ok(format!("{version}: SKIPPED: {reason}")),
-    };
-    let guest = Guest { kernel: &kernel, memory_mib: MEMORY_MIB, time_limit: SCENARIO_LIMIT, live: false };
-    let verdict = scenario::run(&guest, nsntrace)?;
-    Ok(format!("{}: ok: {verdict}", kernel.release))
 }
 
 fn test_command(nsntrace: &Path, binary: &Path, args: &[String]) -> Result<String> {

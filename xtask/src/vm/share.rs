@@ -33,7 +33,8 @@ impl Share {
         let program = SERVERS.iter().find(|path| Path::new(path).exists());
         let program = program.context("no virtiofsd here: install qemu-system-common or virtiofsd")?;
         // Not below the target directory: the path of a socket has at most 107 bytes.
-        let socket = std::env::temp_dir().join(format!("nsntrace-vm-{}.socket", std::process::id()));
+        let socket = format!("nsntrace-vm-{}-{}.socket", std::process::id(), kernel.release);
+        let socket = std::env::temp_dir().join(socket);
         let _ = fs::remove_file(&socket);
         let listener =
             UnixListener::bind(&socket).with_context(|| format!("cannot bind {}", socket.display()))?;

@@ -12,8 +12,11 @@ use std::{
 };
 
 use nix::{
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::eventfd::{EfdFlags, EventFd},
+    poll::{PollFd, PollFlags, ppoll},
+    sys::{
+        eventfd::{EfdFlags, EventFd},
+        time::TimeSpec,
+    },
 };
 use nsntrace_ebpf::RecordHeader;
 use tokio::sync::oneshot;
@@ -31,15 +34,22 @@ use crate::{
 
 /// How long the thread stays away after there was something to do. It is not woken meanwhile, for the program pays the
 /// price of a wake-up; and it is the delay of a live trace.
-const PAUSE_MS: u16 = 4;
+const PAUSE: Duration = Duration::from_millis(4);
+
+/// It comes back before this part of the ring can have been filled as fast as it was before: it may not get a processor
+/// at once.
+const PART: u64 = 8;
 
 /// A processor stamps a packet, then lets it be seen; between the two another may be faster. After so long, in
 /// nanoseconds, every stamp is taken to be seen.
 const SETTLE: u64 = 1_000_000;
 
-/// After so many milliseconds the thread looks at the lanes once more, since it said that it is asleep. A packet that
-/// was on its way into one then is seen the first time, unless its processor was taken from the machine; then the second.
-const LAST_LOOKS: [Option<u16>; 3] = [Some(4), Some(1000), None];
+/// After so long the thread looks at the lanes once more, since it said that it is asleep. A packet that was on its way into
+/// one then is seen the first time, unless its processor was taken from the machine; then the second.
+const LAST_LOOKS: [Duration; 3] = [PAUSE, Duration::from_secs(1), FOREVER];
+
+/// Longer than anybody waits; the kernel takes no more.
+const FOREVER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How a drain ended.
 #[derive(Debug)]
@@ -86,6 +96,7 @@ impl Drain {
             packets,
             writer,
             clock: Clock::new(),
+            pause: PAUSE,
             left: limit.unwrap_or(u64::MAX),
             stop: Arc::clone(&stop),
             written: Arc::clone(&written),
@@ -136,6 +147,8 @@ struct Worker {
     batch: Batch,
     writer: Writer,
     clock: Clock,
+    /// How long packets gather.
+    pause: Duration,
     /// Packets still wanted.
     left: u64,
     stop: Arc<EventFd>,
@@ -158,7 +171,7 @@ impl Worker {
         self.writer.confine()?;
         let time = self.clock.at(self.packets.since);
         self.writer.begin(Moment { time, ..Moment::default() })?;
-        let mut caught_up = true;
+        let (mut caught_up, mut last) = (true, boot_now());
         loop {
             // What waits for its secrets does so for them, not for packets.
             let is_idle = caught_up && !self.writer.is_holding();
@@ -166,7 +179,10 @@ impl Worker {
             let now = boot_now();
             self.clock.renew(now);
             let settled = now.saturating_sub(SETTLE);
+            let taken = self.packets.ring.position();
             caught_up = self.drain(if stopped { u64::MAX } else { settled })?;
+            self.pause = pause(self.packets.ring.position() - taken, now - last, self.packets.ring.size());
+            last = now;
             if caught_up && !stopped {
                 self.turn(self.clock.at(settled))?;
             }
@@ -206,17 +222,14 @@ impl Worker {
     }
 
     /// The time until the next file has its turn, or what is given if that is shorter.
-    fn at_most(&self, milliseconds: Option<u16>) -> PollTimeout {
+    fn at_most(&self, longest: Duration) -> Duration {
         let settled = self.clock.at(boot_now().saturating_sub(SETTLE));
-        let until_due = self.writer.due().saturating_sub(settled).as_micros().div_ceil(1000);
-        let shorter = milliseconds.map_or(until_due, |milliseconds| until_due.min(milliseconds.into()));
-        // What is longer than the longest timeout is waited for again.
-        PollTimeout::try_from(shorter).unwrap_or(PollTimeout::MAX)
+        self.writer.due().saturating_sub(settled).min(longest)
     }
 
     /// Lets packets gather; true if the thread was told to end.
     fn pause(&self) -> Result<bool> {
-        wait(&mut [PollFd::new(self.stop.as_fd(), PollFlags::POLLIN)], PAUSE_MS.into())
+        wait(&mut [PollFd::new(self.stop.as_fd(), PollFlags::POLLIN)], self.pause)
     }
 
     /// Writes what was stamped up to `settled`; true if nothing was left waiting.
@@ -250,11 +263,32 @@ impl Worker {
     }
 }
 
+/// How long packets may gather when so many bytes came in so many nanoseconds, in a ring of this size.
+fn pause(bytes: u64, nanoseconds: u64, ring: u64) -> Duration {
+    let part = u128::from(ring / PART) * u128::from(nanoseconds) / u128::from(bytes.max(1));
+    PAUSE.min(Duration::from_nanos(part.try_into().unwrap_or(u64::MAX)))
+}
+
 /// True if the first descriptor, the one to stop by, is ready.
-fn wait(fds: &mut [PollFd<'_>], timeout: PollTimeout) -> Result<bool> {
-    match poll(fds, timeout) {
+fn wait(fds: &mut [PollFd<'_>], timeout: Duration) -> Result<bool> {
+    match ppoll(fds, Some(TimeSpec::from(timeout)), None) {
         Err(nix::Error::EINTR) => Ok(false),
         Err(error) => Err(error).context("wait for", "packets"),
         Ok(_) => Ok(fds[0].any() == Some(true)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_gather_for_a_while_or_until_the_ring_fills() {
+        let ring = 32 << 20;
+        assert_eq!(pause(0, 4_000_000, ring), PAUSE);
+        assert_eq!(pause(1 << 20, 4_000_000, ring), PAUSE);
+        assert_eq!(pause(16 << 20, 4_000_000, ring), Duration::from_millis(1));
+        assert_eq!(pause(u64::MAX, 1, ring), Duration::ZERO);
+        assert_eq!(pause(1, u64::MAX, u64::MAX), PAUSE);
     }
 }

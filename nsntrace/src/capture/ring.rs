@@ -57,6 +57,11 @@ impl Ring {
         Records { ring: self, position, end: self.producer_position() }
     }
 
+    /// Bytes of its data area.
+    pub fn size(&self) -> u64 {
+        self.size as u64
+    }
+
     /// Where the consumer is.
     pub fn position(&self) -> u64 {
         // Only this side writes it.

@@ -12,6 +12,9 @@ use super::{
     ring::Ring,
 };
 
+/// So many packets have room in a batch that is kept. Only who was long held up finds more.
+const USUAL: usize = 16_384;
+
 /// A packet that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Entry {
@@ -72,12 +75,14 @@ impl Batch {
         ControlFlow::Continue(())
     }
 
-    /// Gives what was handed out back to the kernel side.
-    pub(super) fn release(&self, ring: &mut Ring, lanes: &mut Lanes) {
+    /// Gives what was handed out back to the kernel side, and memory that is seldom needed to the system.
+    pub(super) fn release(&mut self, ring: &mut Ring, lanes: &mut Lanes) {
         ring.release(self.ring);
         for (cpu, position) in self.lanes.iter().enumerate() {
             lanes.release(cpu, *position);
         }
+        self.entries.clear();
+        self.entries.shrink_to(USUAL);
     }
 
     /// The time of the oldest packet that is left waiting there, and whether there is none.

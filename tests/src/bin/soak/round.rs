@@ -58,7 +58,8 @@ impl<'a> Place<'a> {
         let names = lab.host_name_server("127.0.0.53", &[&listen[..], &[&record]].concat())?;
         let (web, sink, echo) = (lab.web()?, lab.udp_sink(SINK)?, lab.udp_echo(ECHO)?);
         let cgroup = lab.cgroup("traced")?;
-        let talks = format!("while :; do curl -s -o /dev/null {}; done", web.url);
+        // One process, so that the table of processes does not grow to what it may.
+        let talks = format!("while :; do curl -s -o /dev/null '{}?[1-10000000]'; done", web.url);
         let talker = lab.host_in(&cgroup, ["sh", "-c", &talks])?.spawn()?;
         let flood = beside("flood")?;
         let programs = vec![

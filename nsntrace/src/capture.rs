@@ -7,6 +7,7 @@ mod filtered;
 mod hook;
 mod kernel_log;
 mod lanes;
+mod loader;
 mod mapping;
 mod owners;
 mod processors;
@@ -18,7 +19,7 @@ mod watch;
 use std::{os::fd::AsFd, path::Path, sync::Arc};
 
 use aya::{
-    Ebpf, EbpfLoader, include_bytes_aligned,
+    Ebpf, include_bytes_aligned,
     maps::{Map, MapData},
     util::nr_cpus,
 };
@@ -114,7 +115,7 @@ impl Loaded {
         let count = |of: usize| u32::try_from(of).context("count", "the processors");
         let chunks = lanes::chunks(cpus);
         // It loads a filter too, which has no globals: that they are there in the object is not asked.
-        let mut loader = EbpfLoader::new();
+        let mut loader = loader::without_types();
         loader
             .override_global(aya_log::LEVEL, &level, false)
             .map_max_entries(names::RING, settings.ring_bytes)

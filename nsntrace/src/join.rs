@@ -28,6 +28,7 @@ use crate::{
         route::{self, survey::Survey},
         run_id::RunId,
     },
+    ipv6::settled,
     namespace::{inside, netns::Netns, sysctls},
     signals::Signals,
     subnet::{self, Subnet},
@@ -57,7 +58,7 @@ pub struct Joined {
 }
 
 /// Joins the namespace to the host: link, forwarding, routing, NAT, and a cgroup for who lives in it. `are_there` is told
-/// when link and cgroup are as they will be, and the rest goes on.
+/// when link and cgroup are as they will be, but for [`settle`], and the rest goes on.
 ///
 /// # Errors
 /// Where one of it fails; what was changed is undone then. Where only IPv6 cannot be had, that is said.
@@ -129,6 +130,18 @@ pub fn join(
     let interface = ways.out.map_or("any", |device| &device.name).to_owned();
     let ipv6 = ipv6.map(|ipv6| ipv6.subnet);
     Ok((changes, Joined { names, subnet, ipv6, interface, leaf, lookups, rules }))
+}
+
+/// Waits until the link says nothing of itself any more.
+///
+/// # Errors
+/// Where the namespace cannot be entered.
+pub fn settle(names: &Names, netns: &Netns) -> Result<()> {
+    settled(&names.outer);
+    netns.run(|| {
+        settled(&names.inner);
+        Ok(())
+    })
 }
 
 /// Addresses that nothing on this host knows.

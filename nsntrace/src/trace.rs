@@ -32,8 +32,8 @@ use crate::{
     check::{self, Host},
     config::{Config, Format},
     error::{Context, Error, Result},
-    host::{Changes, guardian::Guardian},
-    join::{Joined, join, upkeep::Upkeep},
+    host::{Changes, guardian::Guardian, link::Names},
+    join::{Joined, join, settle, upkeep::Upkeep},
     life::{Event, Life},
     limits::Limits,
     namespace::{covers::Covers, keeper::Keeper, netns::Netns, quiet},
@@ -82,7 +82,7 @@ pub fn program(config: &Config) -> Result<u8> {
     let attaching = attaching(settings, netns.try_clone()?, config.loopback, link_is_there)?;
     let (mut changes, joined) = join(config, &host, &netns, &signals, |names, leaf| {
         // Where nobody listens any more, its error comes below.
-        let _ = link.send((names.inner.clone(), leaf.path().to_owned()));
+        let _ = link.send((names.clone(), leaf.path().to_owned()));
     })?;
     let attached = done(attaching, &signals)?;
 
@@ -105,12 +105,13 @@ fn attaching(
     settings: Settings,
     netns: Netns,
     loopback: bool,
-    link_is_there: Receiver<(String, PathBuf)>,
+    link_is_there: Receiver<(Names, PathBuf)>,
 ) -> Result<Ongoing<Result<Attached>>> {
     let attach = move || {
         let loaded = Loaded::load(&settings)?;
-        let (link, cgroup) = link_is_there.recv().context("wait for", "the link")?;
-        let mut interfaces = vec![(&link[..], &[Direction::In, Direction::Out][..])];
+        let (names, cgroup) = link_is_there.recv().context("wait for", "the link")?;
+        settle(&names, &netns)?;
+        let mut interfaces = vec![(&names.inner[..], &[Direction::In, Direction::Out][..])];
         // What goes out there comes in there too, and is one packet.
         interfaces.extend(loopback.then_some(("lo", &[Direction::Out][..])));
         loaded.attach(netns, &interfaces, &cgroup)

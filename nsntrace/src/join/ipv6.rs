@@ -54,7 +54,6 @@ pub fn join(
         }
         None => true,
     };
-    settle(netns, names)?;
     Ok((Ipv6 { subnet, leads_out }, switches))
 }
 
@@ -67,13 +66,4 @@ pub fn do_without(netns: &Netns, names: &Names, reason: &Error, voice: Voice) {
         Ok(())
     });
     voice.no_ipv6(reason);
-}
-
-/// Waits until the link says nothing of itself any more.
-fn settle(netns: &Netns, names: &Names) -> Result<()> {
-    ipv6::settle(&names.outer);
-    netns.run(|| {
-        ipv6::settle(&names.inner);
-        Ok(())
-    })
 }

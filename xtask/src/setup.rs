@@ -128,7 +128,9 @@ fn firewalld() {
         install(&FOR_FIREWALLD)?;
         let archives = root().join("target/tools/archives");
         fs::create_dir_all(&archives)?;
-        run(Command::new("apt-get").args(["-qq", "download", "firewalld"]).current_dir(&archives))?;
+        // Its own user may not write here.
+        let download = ["-qq", "-o", "APT::Sandbox::User=root", "download", "firewalld"];
+        run(Command::new("apt-get").args(download).current_dir(&archives))?;
         for file in fs::read_dir(&archives)? {
             run(Command::new("dpkg").arg("-x").arg(file?.path()).arg(&folder))?;
         }

@@ -102,7 +102,7 @@ pub fn switch_on(end: End<'_>) -> Result<()> {
 /// Waits until an end that was switched on has told of the group that belongs to its address: the kernel cannot be kept
 /// from that, and it should not stand in the trace. An end without IPv6 has nothing to tell. In the namespace of the
 /// calling thread.
-pub fn settled(link: &str) {
+pub fn settle(link: &str) {
     let path = format!("/proc/thread-self/net/dev_snmp6/{link}");
     let is_told = || {
         let Ok(counters) = fs::read_to_string(&path) else { return true };

@@ -28,7 +28,6 @@ use crate::{
         route::{self, survey::Survey},
         run_id::RunId,
     },
-    ipv6::settled,
     namespace::{inside, netns::Netns, sysctls},
     signals::Signals,
     subnet::{self, Subnet},
@@ -37,6 +36,7 @@ use crate::{
 use forward::Switch;
 use ways::Ways;
 
+pub use ipv6::settle;
 pub use lookups::Lookups;
 
 /// What the namespace is joined to the host by.
@@ -130,18 +130,6 @@ pub fn join(
     let interface = ways.out.map_or("any", |device| &device.name).to_owned();
     let ipv6 = ipv6.map(|ipv6| ipv6.subnet);
     Ok((changes, Joined { names, subnet, ipv6, interface, leaf, lookups, rules }))
-}
-
-/// Waits until the link says nothing of itself any more.
-///
-/// # Errors
-/// Where the namespace cannot be entered.
-pub fn settle(names: &Names, netns: &Netns) -> Result<()> {
-    settled(&names.outer);
-    netns.run(|| {
-        settled(&names.inner);
-        Ok(())
-    })
 }
 
 /// Addresses that nothing on this host knows.

@@ -110,7 +110,7 @@ fn attaching(
     let attach = move || {
         let loaded = Loaded::load(&settings)?;
         let (names, cgroup) = link_is_there.recv().context("wait for", "the link")?;
-        settle(&names, &netns)?;
+        settle(&netns, &names)?;
         let mut interfaces = vec![(&names.inner[..], &[Direction::In, Direction::Out][..])];
         // What goes out there comes in there too, and is one packet.
         interfaces.extend(loopback.then_some(("lo", &[Direction::Out][..])));

@@ -31,7 +31,8 @@ enum Source {
     Lane,
 }
 
-/// Packets to be written, and how far each source is taken then. Its memory is used again for the next batch.
+/// Packets to be written, and how far each source is taken then. Empty once they are released, and its memory is used again
+/// for the next batch.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     entries: Vec<Entry>,
@@ -87,7 +88,6 @@ impl Batch {
 
     /// The time of the oldest packet that is left waiting there, and whether there is none.
     fn take_from_ring(&mut self, ring: &Ring, settled: u64) -> (Option<u64>, bool) {
-        self.entries.clear();
         let mut records = ring.records(ring.position());
         self.entries.extend(records.by_ref().map(|record| Entry {
             time: header(record.data).time,

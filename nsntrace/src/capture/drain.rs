@@ -96,7 +96,6 @@ impl Drain {
             packets,
             writer,
             clock: Clock::new(),
-            pause: PAUSE,
             left: limit.unwrap_or(u64::MAX),
             stop: Arc::clone(&stop),
             written: Arc::clone(&written),
@@ -147,8 +146,6 @@ struct Worker {
     batch: Batch,
     writer: Writer,
     clock: Clock,
-    /// How long packets gather.
-    pause: Duration,
     /// Packets still wanted.
     left: u64,
     stop: Arc<EventFd>,
@@ -171,17 +168,17 @@ impl Worker {
         self.writer.confine()?;
         let time = self.clock.at(self.packets.since);
         self.writer.begin(Moment { time, ..Moment::default() })?;
-        let (mut caught_up, mut last) = (true, boot_now());
+        let (mut caught_up, mut last, mut pause) = (true, boot_now(), PAUSE);
         loop {
             // What waits for its secrets does so for them, not for packets.
             let is_idle = caught_up && !self.writer.is_holding();
-            let stopped = (is_idle && self.sleep()?) || self.pause()?;
+            let stopped = (is_idle && self.sleep()?) || self.pause(pause)?;
             let now = boot_now();
             self.clock.renew(now);
             let settled = now.saturating_sub(SETTLE);
             let taken = self.packets.ring.position();
             caught_up = self.drain(if stopped { u64::MAX } else { settled })?;
-            self.pause = pause(self.packets.ring.position() - taken, now - last, self.packets.ring.size());
+            pause = next_pause(self.packets.ring.position() - taken, now - last, self.packets.ring.size());
             last = now;
             if caught_up && !stopped {
                 self.turn(self.clock.at(settled))?;
@@ -228,8 +225,8 @@ impl Worker {
     }
 
     /// Lets packets gather; true if the thread was told to end.
-    fn pause(&self) -> Result<bool> {
-        wait(&mut [PollFd::new(self.stop.as_fd(), PollFlags::POLLIN)], self.pause)
+    fn pause(&self, time: Duration) -> Result<bool> {
+        wait(&mut [PollFd::new(self.stop.as_fd(), PollFlags::POLLIN)], time)
     }
 
     /// Writes what was stamped up to `settled`; true if nothing was left waiting.
@@ -264,7 +261,7 @@ impl Worker {
 }
 
 /// How long packets may gather when so many bytes came in so many nanoseconds, in a ring of this size.
-fn pause(bytes: u64, nanoseconds: u64, ring: u64) -> Duration {
+fn next_pause(bytes: u64, nanoseconds: u64, ring: u64) -> Duration {
     let part = u128::from(ring / PART) * u128::from(nanoseconds) / u128::from(bytes.max(1));
     PAUSE.min(Duration::from_nanos(part.try_into().unwrap_or(u64::MAX)))
 }
@@ -285,10 +282,10 @@ mod tests {
     #[test]
     fn packets_gather_for_a_while_or_until_the_ring_fills() {
         let ring = 32 << 20;
-        assert_eq!(pause(0, 4_000_000, ring), PAUSE);
-        assert_eq!(pause(1 << 20, 4_000_000, ring), PAUSE);
-        assert_eq!(pause(16 << 20, 4_000_000, ring), Duration::from_millis(1));
-        assert_eq!(pause(u64::MAX, 1, ring), Duration::ZERO);
-        assert_eq!(pause(1, u64::MAX, u64::MAX), PAUSE);
+        assert_eq!(next_pause(0, 4_000_000, ring), PAUSE);
+        assert_eq!(next_pause(1 << 20, 4_000_000, ring), PAUSE);
+        assert_eq!(next_pause(16 << 20, 4_000_000, ring), Duration::from_millis(1));
+        assert_eq!(next_pause(u64::MAX, 1, ring), Duration::ZERO);
+        assert_eq!(next_pause(1, u64::MAX, u64::MAX), PAUSE);
     }
 }

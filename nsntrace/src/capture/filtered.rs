@@ -56,8 +56,8 @@ pub(super) struct Captures<'a> {
 }
 
 impl Filtered {
-    /// Brings a filter into the kernel, by a loader that has read what it needs to know of the kernel before: that
-    /// takes long. `processors` is the map with the books.
+    /// Brings a filter into the kernel, by a loader that is there already: to make one may take long. `processors` is the
+    /// map with the books.
     ///
     /// # Errors
     /// Where the kernel does not take it: it may be too large.

@@ -1,6 +1,6 @@
 //! A network device of the host.
 
-use rtnetlink::Handle;
+use rtnetlink::{Handle, packet_route::link::LinkMessage};
 
 use crate::{error::Result, netlink};
 
@@ -16,15 +16,19 @@ pub struct Device {
     pub mtu: u32,
 }
 
+impl Device {
+    /// The device of that name, as the kernel describes its link.
+    pub(super) fn new(name: &str, link: &LinkMessage) -> Self {
+        Self { name: name.to_owned(), mtu: netlink::mtu(link).unwrap_or(DEFAULT_MTU) }
+    }
+}
+
 /// The device of that name.
 ///
 /// # Errors
 /// `ENODEV` where there is none.
 pub fn find(name: &str) -> Result<Device> {
-    netlink::with(async |handle: &Handle| {
-        let link = netlink::link(handle, name).await?;
-        Ok(Device { name: name.to_owned(), mtu: netlink::mtu(&link).unwrap_or(DEFAULT_MTU) })
-    })
+    netlink::with(async |handle: &Handle| Ok(Device::new(name, &netlink::link(handle, name).await?)))
 }
 
 /// Whether there is a device of that name.

@@ -67,3 +67,15 @@ pub fn do_without(netns: &Netns, names: &Names, reason: &Error, voice: Voice) {
     });
     voice.no_ipv6(reason);
 }
+
+/// Waits until the link says nothing of itself any more.
+///
+/// # Errors
+/// Where the namespace cannot be entered.
+pub fn settle(netns: &Netns, names: &Names) -> Result<()> {
+    ipv6::settle(&names.outer);
+    netns.run(|| {
+        ipv6::settle(&names.inner);
+        Ok(())
+    })
+}

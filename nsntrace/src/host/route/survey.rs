@@ -16,10 +16,7 @@ use rtnetlink::{
 use super::{destination, devices, dump, preference, table::FIRST_TABLE, table_of};
 use crate::{
     error::{Context, Result},
-    host::{
-        device::{DEFAULT_MTU, Device},
-        link::OUTER,
-    },
+    host::{device::Device, link::OUTER},
     netlink,
 };
 
@@ -129,7 +126,7 @@ async fn named(handle: &Handle, indices: Vec<u32>) -> Result<Vec<Device>> {
         let Some(link) = link else { continue };
         let is_meant = |name: &&str| *name != "lo" && !name.starts_with(OUTER);
         let Some(name) = netlink::name(&link).filter(is_meant) else { continue };
-        found.push(Device { name: name.to_owned(), mtu: netlink::mtu(&link).unwrap_or(DEFAULT_MTU) });
+        found.push(Device::new(name, &link));
     }
     Ok(found)
 }

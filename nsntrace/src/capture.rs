@@ -14,9 +14,14 @@ mod processors;
 mod programs;
 mod ring;
 mod settings;
+mod tcx;
 mod watch;
 
-use std::{os::fd::AsFd, path::Path, sync::Arc};
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
+    sync::Arc,
+};
 
 use aya::{
     Ebpf, include_bytes_aligned,
@@ -40,7 +45,7 @@ use clock::boot_now;
 use lanes::Lanes;
 use owners::Knowledge;
 use processors::Processors;
-use programs::{Programs, has_links};
+use programs::Programs;
 use ring::Ring;
 
 /// The kernel side; `cargo xtask build-ebpf` makes it.
@@ -85,6 +90,8 @@ pub struct Capture {
     /// That of the interfaces.
     netns: Option<Netns>,
     programs: Option<Programs>,
+    /// By the name of the interface.
+    links: Vec<(String, OwnedFd)>,
     processors: Arc<Processors>,
 }
 
@@ -186,7 +193,12 @@ impl Loaded {
             owners::attach(self.programs.object(), cgroup)?;
         }
         let Self { programs, ring, lanes, processors, log, watch, .. } = self;
-        let capture = Capture { netns, programs: Some(programs), processors: Arc::clone(&processors) };
+        let capture = Capture {
+            netns,
+            programs: Some(programs),
+            links: Vec::new(),
+            processors: Arc::clone(&processors),
+        };
         Ok((capture, Packets { ring, lanes, processors, watch, since: boot_now() }, log))
     }
 }
@@ -201,7 +213,16 @@ impl Packets {
 impl Capture {
     fn attach(&mut self, interface: &str, directions: &[Direction]) -> Result<()> {
         let (Some(netns), Some(programs)) = (&self.netns, &mut self.programs) else { return Ok(()) };
-        netns.run(|| programs.attach(interface, directions))
+        let links = netns.run(|| programs.attach(interface, directions))?;
+        self.links.extend(links.into_iter().map(|link| (interface.to_owned(), link)));
+        Ok(())
+    }
+
+    /// What holds the capture to an interface. With that it goes too; whoever closes the last one before waits until it has
+    /// gone.
+    pub fn links(&self, interface: &str) -> Vec<BorrowedFd<'_>> {
+        let there = self.links.iter().filter(|(name, _)| name == interface);
+        there.map(|(_, link)| link.as_fd()).collect()
     }
 
     fn attach_to_cgroup(&mut self, path: &Path) -> Result<()> {
@@ -224,7 +245,8 @@ impl Capture {
             drop(programs);
             Ok(())
         })?;
-        if !has_links() {
+        self.links.clear();
+        if !tcx::is_there() {
             wait_for_programs();
         }
         Ok(())

@@ -3,6 +3,7 @@
 pub mod base_chains;
 pub mod cgroup_leaf;
 pub mod change;
+mod departure;
 pub mod device;
 pub mod events;
 pub mod foreign;
@@ -31,7 +32,7 @@ pub mod run_id;
 mod undo;
 
 use std::{
-    os::fd::AsFd,
+    os::fd::{AsFd, BorrowedFd},
     time::{Duration, Instant},
 };
 
@@ -42,6 +43,7 @@ use crate::{
     words::say,
 };
 use change::Change;
+use guardian::Guardian;
 use journal::Journal;
 use lock::Lock;
 use run_dir::RunDir;
@@ -50,11 +52,13 @@ use run_id::RunId;
 /// How long the lock is waited for in the midst of a trace; it is held for some milliseconds.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// The changes of one run. Dropped, it undoes them: on an error, a panic, or the normal way by [`Changes::undo`].
+/// The changes of one run. Dropped, it undoes them: on an error, a panic, or the normal way by [`Changes::undo`]. Where it
+/// is not dropped, its guardian does.
 #[derive(Debug)]
 pub struct Changes {
     dir: RunDir,
     journal: Option<Journal>,
+    guardian: Guardian,
 }
 
 impl Changes {
@@ -64,13 +68,13 @@ impl Changes {
     /// # Errors
     /// Where the run folder is not one that only root can have made, or `give_up` names a signal while the lock is
     /// waited for.
-    pub fn begin(give_up: impl Fn() -> Option<Signal>) -> Result<(Self, Lock)> {
+    pub fn begin(guardian: Guardian, give_up: impl Fn() -> Option<Signal>) -> Result<(Self, Lock)> {
         let dir = RunDir::open()?;
         let lock = dir.lock(give_up)?;
         undo::sweep(&dir, &lock)?;
         let journal = dir.begin()?;
         lifeline::RECORD.hold(Some(journal.as_fd()));
-        Ok((Self { dir, journal: Some(journal) }, lock))
+        Ok((Self { dir, journal: Some(journal), guardian }, lock))
     }
 
     /// The name of this run, as it stands in rules, link aliases and the journal.
@@ -121,13 +125,15 @@ impl Changes {
 
     /// Undoes everything. What fails is returned; its record stays for the next start.
     pub fn undo(mut self) -> Vec<Error> {
-        self.undo_early()
+        self.undo_early(&[])
     }
 
-    /// The same before everything that knows of it has ended. Nothing is to be changed or asked any more.
-    pub fn undo_early(&mut self) -> Vec<Error> {
+    /// The same before everything that knows of it has ended. Nothing is to be changed or asked any more. `held` may be
+    /// closed then: who does so otherwise waits until the kernel has done with the link.
+    pub fn undo_early(&mut self, held: &[BorrowedFd<'_>]) -> Vec<Error> {
         lifeline::RECORD.hold(None);
-        self.journal.take().map(|journal| undo::undo(&self.dir, journal, None)).unwrap_or_default()
+        let Some(journal) = self.journal.take() else { return Vec::new() };
+        undo::undo(&self.dir, journal, None, |name, tag| self.guardian.delete_link(name, tag, held))
     }
 
     fn journal(&self) -> &Journal {
@@ -137,7 +143,7 @@ impl Changes {
 
 impl Drop for Changes {
     fn drop(&mut self) {
-        for error in self.undo_early() {
+        for error in self.undo_early(&[]) {
             say!("nsntrace: {error}");
         }
     }

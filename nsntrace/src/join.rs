@@ -21,6 +21,7 @@ use crate::{
         cgroup_leaf::Leaf,
         change::Change,
         forwarding,
+        guardian::Guardian,
         link::{self, Names},
         localnet,
         nat::{self, Family, Rule},
@@ -66,11 +67,12 @@ pub fn join(
     config: &Config,
     host: &Host,
     netns: &Netns,
+    guardian: Guardian,
     signals: &Signals,
     are_there: impl FnOnce(&Names, &Leaf),
 ) -> Result<(Changes, Joined)> {
     let voice = Voice::new(config.words);
-    let (mut changes, lock) = Changes::begin(|| signals.pending_end())?;
+    let (mut changes, lock) = Changes::begin(guardian, || signals.pending_end())?;
     let id = changes.id();
     let mut survey = Survey::take()?;
     let resolv_conf = resolver::configuration();

@@ -1,5 +1,7 @@
 //! A capture and the thread that writes it: one thing that begins, counts, and ends once.
 
+use std::os::fd::BorrowedFd;
+
 use nsntrace_ebpf::Counters;
 
 use crate::{
@@ -39,6 +41,11 @@ impl Recording {
         if !self.is_over {
             self.voice.running_count(self.drain.written());
         }
+    }
+
+    /// What holds the capture to an interface.
+    pub fn links(&self, interface: &str) -> Vec<BorrowedFd<'_>> {
+        self.capture.links(interface)
     }
 
     /// Ends the capture, if it has not ended: nothing that passes from now on is recorded. What was captured is still

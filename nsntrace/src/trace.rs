@@ -71,7 +71,7 @@ pub fn program(config: &Config) -> Result<u8> {
     hold_reports()?;
     let mut host = check::host(config)?;
     let limits = Limits::take_over()?;
-    let _guardian = Guardian::start()?;
+    let guardian = Guardian::start()?;
     let files = Series::open(&config.outfile, config.rotation, Invoker::from_env())?;
     let signals = Signals::take_over()?;
     set_child_subreaper(true).context("become", "the parent of orphans")?;
@@ -80,7 +80,7 @@ pub fn program(config: &Config) -> Result<u8> {
     let settings = Settings::of(config, Hook::Interface, host.filter.as_ref());
     let (link, link_is_there) = mpsc::channel();
     let attaching = attaching(settings, netns.try_clone()?, config.loopback, link_is_there)?;
-    let (mut changes, joined) = join(config, &host, &netns, &signals, |names, leaf| {
+    let (mut changes, joined) = join(config, &host, &netns, guardian, &signals, |names, leaf| {
         // Where nobody listens any more, its error comes below.
         let _ = link.send((names.clone(), leaf.path().to_owned()));
     })?;
@@ -177,7 +177,7 @@ async fn record(
     drop(stoppable);
     quiet::wait(netns)?;
     // With the link goes what is attached to it, and the kernel waits once for both.
-    for error in changes.undo_early() {
+    for error in changes.undo_early(&recording.links(&joined.names.inner)) {
         say!("nsntrace: {error}");
     }
     tokio::select! {

@@ -1,6 +1,10 @@
 //! The programs of a capture, in the kernel: loaded, and attached to interfaces or to a cgroup.
 
-use std::{fs::File, os::fd::AsFd, path::Path};
+use std::{
+    fs::File,
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -10,14 +14,14 @@ use aya::{
         TcAttachType, tc,
     },
     sys::SyscallError,
-    util::KernelVersion,
 };
+use nix::net::if_::if_nametoindex;
 
 use super::{
     Direction,
     filtered::{Captures, Filtered},
     hook::{self, Hook},
-    missing,
+    missing, tcx,
 };
 use crate::{
     error::{Context, Error, Result},
@@ -70,14 +74,21 @@ impl Programs {
         Ok(())
     }
 
-    /// Attaches to directions of an interface in the present network namespace.
+    /// Attaches to directions of an interface in the present network namespace. Where there are links, it stays attached
+    /// as long as one of them is open; where there are none, as long as this is there.
     ///
     /// # Errors
     /// Where the kernel refuses it.
-    pub(super) fn attach(&mut self, interface: &str, directions: &[Direction]) -> Result<()> {
-        if !has_links() {
-            tc::qdisc_add_clsact(interface).context("add a clsact qdisc to", interface)?;
+    pub(super) fn attach(&mut self, interface: &str, directions: &[Direction]) -> Result<Vec<OwnedFd>> {
+        if tcx::is_there() {
+            let index = if_nametoindex(interface).context("find", interface)?;
+            let link = |direction| -> Result<OwnedFd> {
+                let program = self.entry(direction)?.fd().context("use", interface)?.as_fd();
+                tcx::attach(program, index, direction).context("attach the capture to", interface)
+            };
+            return directions.iter().copied().map(link).collect();
         }
+        tc::qdisc_add_clsact(interface).context("add a clsact qdisc to", interface)?;
         for direction in directions {
             let hook = match direction {
                 Direction::In => TcAttachType::Ingress,
@@ -87,7 +98,7 @@ impl Programs {
                 self.entry(*direction)?.try_into().context("use", interface)?;
             program.attach(interface, hook).context("attach the capture to", interface)?;
         }
-        Ok(())
+        Ok(Vec::new())
     }
 
     /// Attaches to a cgroup, beside others.
@@ -114,11 +125,6 @@ impl Programs {
         let ebpf = self.filtered.as_mut().map_or(&mut self.ebpf, |filtered| &mut filtered.ebpf);
         program(ebpf, if direction == Direction::In { ingress } else { egress })
     }
-}
-
-/// Since 6.6 programs are attached to interfaces by links of their own; before, to a qdisc that must be there.
-pub(super) fn has_links() -> bool {
-    KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0))
 }
 
 pub(super) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program> {

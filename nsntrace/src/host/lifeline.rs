@@ -13,8 +13,8 @@ use std::{
     sync::atomic::{AtomicI32, Ordering},
 };
 
-/// The tracer's end of the pipe to its guardian.
-pub static PIPE: Held = Held(AtomicI32::new(NONE));
+/// The tracer's end of the socket to its guardian.
+pub static SOCKET: Held = Held(AtomicI32::new(NONE));
 
 /// The record of the run, with its lock.
 pub static RECORD: Held = Held(AtomicI32::new(NONE));
@@ -47,7 +47,7 @@ pub fn run(helper: &mut Command, input: &str) -> io::Result<Output> {
 }
 
 fn accompany(helper: &mut Command) {
-    for fd in [&PIPE, &RECORD].map(|held| held.0.load(Ordering::Relaxed)) {
+    for fd in [&SOCKET, &RECORD].map(|held| held.0.load(Ordering::Relaxed)) {
         if fd != NONE {
             // SAFETY: one system call, on a descriptor that is open as long as it is named.
             unsafe { helper.pre_exec(move || stay_open(fd)) };

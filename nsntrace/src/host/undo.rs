@@ -27,7 +27,7 @@ pub struct Swept {
 pub fn sweep(dir: &RunDir, lock: &Lock) -> Result<Swept> {
     let mut swept = Swept::default();
     for journal in dir.dead()? {
-        let errors = undo(dir, journal, Some(lock));
+        let errors = undo(dir, journal, Some(lock), link::delete);
         *if errors.is_empty() { &mut swept.undone } else { &mut swept.failed } += 1;
         for error in errors {
             say!("nsntrace: a run that died left something behind: {error}");
@@ -36,15 +36,21 @@ pub fn sweep(dir: &RunDir, lock: &Lock) -> Result<Swept> {
     Ok(swept)
 }
 
-/// Undoes a record and forgets it if all went well. It goes on past errors and returns them.
-pub fn undo(dir: &RunDir, journal: Journal, lock: Option<&Lock>) -> Vec<Error> {
+/// Undoes a record and forgets it if all went well. It goes on past errors and returns them. A link, by its name and alias,
+/// is deleted by `delete_link`.
+pub fn undo(
+    dir: &RunDir,
+    journal: Journal,
+    lock: Option<&Lock>,
+    delete_link: impl Fn(&str, &str) -> Result<()> + Sync,
+) -> Vec<Error> {
     let (shared, own): (Vec<_>, Vec<_>) =
         journal.changes().iter().rev().partition(|change| change.is_shared());
     // Who lives in the cgroup must not be left with half of a network.
     let (cgroups, own): (Vec<_>, Vec<_>) =
         own.into_iter().partition(|change| matches!(change, Change::Cgroup { .. }));
     let tag = &journal.id().tag();
-    let mut errors = failures(at_once(&cgroups, |change| undo_own(tag, change)));
+    let mut errors = failures(at_once(&cgroups, undo_cgroup));
 
     // What runs share is the last one's to undo, and which is the last must not change until the record is gone.
     let lock_here = || if lock.is_none() { dir.lock(|| None).map(Some) } else { Ok(None) };
@@ -60,7 +66,10 @@ pub fn undo(dir: &RunDir, journal: Journal, lock: Option<&Lock>) -> Vec<Error> {
 
     let steps: Vec<_> = own.iter().map(|change| Some(*change)).chain([None]).collect();
     let undo_step = |step: Option<&Change>| match step {
-        Some(change) => undo_own(tag, change).map(|()| None),
+        Some(Change::Link { name }) => delete_link(name, tag).map(|()| None),
+        Some(Change::Routing { link, table }) => route::table::remove(link, *table).map(|()| None),
+        // Rules go together.
+        Some(_) => Ok(None),
         None => remove_rules(tag, &own, &lasts),
     };
     // What the packet filter still has to do goes on meanwhile.
@@ -104,14 +113,10 @@ fn failures<D>(results: Vec<Result<D>>) -> Vec<Error> {
     results.into_iter().filter_map(Result::err).collect()
 }
 
-fn undo_own(tag: &str, change: &Change) -> Result<()> {
+fn undo_cgroup(change: &Change) -> Result<()> {
     match change {
-        Change::Link { name } => link::delete(name, tag),
-        Change::Routing { link, table } => route::table::remove(link, *table),
         Change::Cgroup { path, is_hidden } => cgroup_leaf::remove(path, *is_hidden),
-        // Rules go together.
-        Change::Nat { .. } | Change::Foreign { .. } | Change::Origin { .. } => Ok(()),
-        Change::Forwarding { .. } | Change::ForceForwarding { .. } | Change::Forwarding6(_) => Ok(()),
+        _ => Ok(()),
     }
 }
 

@@ -162,7 +162,11 @@ fn signal_while_nobody_reads(lab: &Lab) -> Result<()> {
     run.signal(Signal::SIGTERM)?;
     // The program has ended, tracer and guardian are left: there are packets to be written, and nobody takes them.
     until("the program's end", PROMPTLY, || Ok((lab.tracer_cgroup().processes()?.len() == 2).then_some(())))?;
-    run.signal(Signal::SIGTERM)?;
+    // One that comes while the tracer is just about to notice that is for the program, too.
+    until("the trace's end", PROMPTLY, || {
+        run.signal(Signal::SIGTERM)?;
+        Ok((!run.is_alive()?).then_some(()))
+    })?;
     run.wait()?.exited(128 + Signal::SIGTERM as i32)?;
     lab.assert_clean(&before)
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nsntrace_tests::{Lab, Running, SOON, Victim, until};
 
@@ -16,6 +16,7 @@ pub const CASES: &[Case] = cases![
     tracer_crashes,
     guardian_is_killed,
     guardian_is_stopped,
+    container_is_left_no_zombie,
     helper_outlives_the_tracer,
     other_namespaces_record_is_left_alone,
     tracer_and_guardian_are_killed,
@@ -95,6 +96,24 @@ fn guardian_is_killed(lab: &Lab) -> Result<()> {
     Victim::Guardian.kill(lab, &run)?;
     run.signal(Signal::SIGTERM)?;
     run.wait()?.exited(128 + Signal::SIGTERM as i32)?;
+    lab.assert_clean(&before)
+}
+
+/// The first process of a container, which looks after no orphan.
+const INIT: &str = "
+import os, subprocess, sys
+status = subprocess.call(sys.argv[1:])
+for process in filter(str.isdigit, os.listdir('/proc')):
+    print('process', process, open(f'/proc/{process}/comm').read(), end='')
+sys.exit(status)
+";
+
+fn container_is_left_no_zombie(lab: &Lab) -> Result<()> {
+    let before = lab.snapshot()?;
+    let init = ["unshare", "--pid", "--fork", "--mount-proc", "python3", "-c", INIT];
+    let text = lab.nsntrace_by(init, ["true"])?.run()?.exited(0)?.text();
+    let left: Vec<_> = text.lines().filter(|line| line.starts_with("process")).collect();
+    ensure!(left == ["process 1 python3"], "{text}");
     lab.assert_clean(&before)
 }
 

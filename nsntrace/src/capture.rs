@@ -218,8 +218,8 @@ impl Capture {
         Ok(())
     }
 
-    /// What holds the capture to an interface. With that it goes too; whoever closes the last one before waits until it has
-    /// gone.
+    /// What holds the capture to an interface. With that it goes too. Whoever closes the last one waits for whoever is changing
+    /// the host's links.
     pub fn links(&self, interface: &str) -> Vec<BorrowedFd<'_>> {
         let there = self.links.iter().filter(|(name, _)| name == interface);
         there.map(|(_, link)| link.as_fd()).collect()

@@ -43,7 +43,7 @@ impl Recording {
         }
     }
 
-    /// What holds the capture to an interface.
+    /// What holds the capture to an interface, see [`Capture::links`].
     pub fn links(&self, interface: &str) -> Vec<BorrowedFd<'_>> {
         self.capture.links(interface)
     }

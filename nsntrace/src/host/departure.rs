@@ -48,8 +48,7 @@ impl<'a> Departure<'a> {
         Ok(Self { name, news: listen().context("listen for", "the end of a link")? })
     }
 
-    /// Waits until the kernel says that it is gone: neither it, nor its addresses, routes and settings are there any more.
-    /// False where that takes too long, or something is to be read from `other`.
+    /// Waits until the kernel says that it is gone: its addresses, routes and settings are too. False where that takes too long, or something is to be read from `other`.
     ///
     /// # Errors
     /// Where the kernel has more to say than there is room for.

@@ -34,7 +34,7 @@ const NAME: &CStr = c"netns-guardian";
 /// The number of the host's own process namespace: `PROC_PID_INIT_INO` of Linux.
 const HOST_PIDS: u64 = 0xEFFF_FFFC;
 
-/// A guardian that watches this process. Dropped, it goes away.
+/// A guardian that watches this process. Dropped, it goes away, at once or when it has done what it is about.
 #[derive(Debug)]
 pub struct Guardian {
     pid: Pid,
@@ -67,7 +67,7 @@ impl Guardian {
         }
     }
 
-    /// Deletes a link of that alias, and returns when it is gone and nobody sees anything of it any more. Whoever asks the
+    /// Deletes a link of that alias, and returns when it is gone, with its addresses, routes and settings. Whoever asks the
     /// kernel for that waits as long again, for all that may still be looking at the link: the guardian does, and nobody waits
     /// for the guardian. It holds these meanwhile, since whoever closes them waits too.
     ///
@@ -102,14 +102,17 @@ impl Drop for Guardian {
         // Where it was killed there is nobody to tell, and nobody to wait for.
         let _ = word::farewell(&self.socket);
         let is_there = waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive);
-        if is_there && !self.is_busy.load(Ordering::Relaxed) {
+        if is_there {
             self.wake();
+        }
+        if is_there && !self.is_busy.load(Ordering::Relaxed) {
             let _ = waitpid(self.pid, None);
         }
     }
 }
 
-/// Whether somebody looks after the guardian when the tracer is gone. The first process of a container may never do.
+/// Whether somebody looks after the guardian when the tracer is gone. The first process of a container may never do. (Nor
+/// may one that has asked for orphans: that cannot be known.)
 fn has_patient_parent() -> bool {
     fs::metadata("/proc/self/ns/pid").is_ok_and(|pids| pids.ino() == HOST_PIDS)
 }

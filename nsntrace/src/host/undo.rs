@@ -50,7 +50,8 @@ pub fn undo(
     let (cgroups, own): (Vec<_>, Vec<_>) =
         own.into_iter().partition(|change| matches!(change, Change::Cgroup { .. }));
     let tag = &journal.id().tag();
-    let mut errors = failures(at_once(&cgroups, undo_cgroup));
+    let undo_own = |change: &Change| undo_own(change, |name| delete_link(name, tag));
+    let mut errors = failures(at_once(&cgroups, undo_own));
 
     // What runs share is the last one's to undo, and which is the last must not change until the record is gone.
     let lock_here = || if lock.is_none() { dir.lock(|| None).map(Some) } else { Ok(None) };
@@ -66,10 +67,7 @@ pub fn undo(
 
     let steps: Vec<_> = own.iter().map(|change| Some(*change)).chain([None]).collect();
     let undo_step = |step: Option<&Change>| match step {
-        Some(Change::Link { name }) => delete_link(name, tag).map(|()| None),
-        Some(Change::Routing { link, table }) => route::table::remove(link, *table).map(|()| None),
-        // Rules go together.
-        Some(_) => Ok(None),
+        Some(change) => undo_own(change).map(|()| None),
         None => remove_rules(tag, &own, &lasts),
     };
     // What the packet filter still has to do goes on meanwhile.
@@ -113,10 +111,14 @@ fn failures<D>(results: Vec<Result<D>>) -> Vec<Error> {
     results.into_iter().filter_map(Result::err).collect()
 }
 
-fn undo_cgroup(change: &Change) -> Result<()> {
+fn undo_own(change: &Change, delete_link: impl Fn(&str) -> Result<()>) -> Result<()> {
     match change {
+        Change::Link { name } => delete_link(name),
+        Change::Routing { link, table } => route::table::remove(link, *table),
         Change::Cgroup { path, is_hidden } => cgroup_leaf::remove(path, *is_hidden),
-        _ => Ok(()),
+        // Rules go together.
+        Change::Nat { .. } | Change::Foreign { .. } | Change::Origin { .. } => Ok(()),
+        Change::Forwarding { .. } | Change::ForceForwarding { .. } | Change::Forwarding6(_) => Ok(()),
     }
 }
 

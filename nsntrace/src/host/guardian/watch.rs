@@ -12,7 +12,7 @@ use nix::{
         prctl::set_name,
         signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction},
     },
-    unistd::{close, setsid},
+    unistd::{chdir, close, setsid},
 };
 
 use super::{
@@ -46,8 +46,7 @@ pub(super) fn watch(tracer: OwnedFd) -> Result<()> {
                 let _ = close(libc::STDERR_FILENO);
                 return Ok(());
             }
-            Err(error) if error.errno() == Some(libc::EINTR) => {}
-            Ok(Some(Word::Done) | None) | Err(_) => return mend().inspect_err(told),
+            Ok(None) | Err(_) => return mend().inspect_err(told),
         }
     }
 }
@@ -90,6 +89,7 @@ fn mend() -> Result<()> {
 /// No terminal reaches it, and it keeps nothing open that somebody waits for. It may speak.
 fn keep_apart(tracer: RawFd) {
     let _ = setsid();
+    let _ = chdir("/");
     let _ = set_name(NAME);
     let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
     for signal in Signal::iterator().filter(|signal| *signal != Signal::SIGCHLD) {

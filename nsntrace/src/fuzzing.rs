@@ -7,7 +7,12 @@ use nsntrace_ebpf::{Counters, MAX_SNAPLEN, RecordHeader, linktype};
 
 use crate::{
     config::Format,
-    dissect::{dns::Message, http, packet::Packet, tls::ClientHello},
+    dissect::{
+        dns::{self, Message},
+        http,
+        packet::Packet,
+        tls::ClientHello,
+    },
     filter::{Hook, classic::Instruction, sound},
     host::{change, resolver},
     output::{
@@ -163,12 +168,13 @@ pub fn packet(bytes: &[u8]) {
 
 /// A message of the DNS.
 pub fn dns(bytes: &[u8]) {
-    if let Some((_, Some(message))) = Message::in_stream(bytes) {
+    let mut stream = bytes;
+    while let Some(message) = dns::next_in_stream(&mut stream) {
         assert!(message.len() + 2 <= bytes.len());
     }
     if let Some(message) = Message::read(bytes) {
         let is_plain = |name: &str| name.chars().all(|sign| sign.is_ascii_graphic());
-        assert!(message.question().is_none_or(|question| is_plain(&question.name)));
+        assert!(message.name().is_none_or(|name| is_plain(&name)));
         assert!(message.addresses().len() <= 64);
     }
 }

@@ -1,6 +1,6 @@
 //! What the packets of a trace tell of who talked to whom: names of addresses, and the summary.
 //!
-//! All of it is found in user space, behind the ring buffer, from packets that are on their way to the file. Memory is
+//! All of it is found in user space, from packets that are on their way to the file. Memory is
 //! bounded, whatever comes: tables forget what was not used for the longest time.
 
 mod bounded;
@@ -15,13 +15,13 @@ use std::net::{IpAddr, SocketAddr};
 use lookups::{Lookups, Seen};
 use names::Names;
 use nsntrace_ebpf::RecordHeader;
-use streams::{Streams, Way};
+use streams::{Ends, Streams};
 pub use summary::Summary;
 use summary::{Place, Source};
 
 use crate::{
     dissect::{
-        dns::Message,
+        dns::{self, Message},
         http,
         packet::Packet,
         tls::ClientHello,
@@ -58,15 +58,15 @@ impl Talk {
             Some(summary) => summary.see(header, packet.as_ref(), owner, &self.names),
             None => Some(Place::default()),
         };
-        // Who is not in the summary was seen before.
+        // What belongs to no row says nothing here either.
         let (Some(packet), Some(place)) = (packet, place) else { return };
-        let way = packet.ends();
-        let is_lookup = way.0.port() == DOMAIN || way.1.port() == DOMAIN;
+        let ends = packet.ends();
+        let is_lookup = ends.0.port() == DOMAIN || ends.1.port() == DOMAIN;
         match packet.transport {
-            Transport::Udp(udp) if is_lookup => self.message(way, udp.payload, place),
-            Transport::Tcp(tcp) if is_lookup && !tcp.payload.is_empty() => self.messages(way, &tcp, place),
+            Transport::Udp(udp) if is_lookup => self.message(ends, udp.payload, place),
+            Transport::Tcp(tcp) if is_lookup && !tcp.payload.is_empty() => self.messages(ends, &tcp, place),
             Transport::Tcp(tcp) if place.is_from_client && !tcp.payload.is_empty() => {
-                self.head(way, &tcp, place)
+                self.head(ends, &tcp, place)
             }
             _ => {}
         }
@@ -94,10 +94,10 @@ impl Talk {
     }
 
     /// A message of the DNS.
-    fn message(&mut self, way: Way, bytes: &[u8], place: Place) {
+    fn message(&mut self, ends: Ends, bytes: &[u8], place: Place) {
         let Some(message) = Message::read(bytes) else { return };
         let Self { lookups, names, summary, .. } = self;
-        match lookups.see(way, &message, place.peer) {
+        match lookups.see(ends, &message, place.peer) {
             Seen::Query { is_new, given_up } => {
                 let Some(summary) = summary else { return };
                 summary.query(place.peer, is_new);
@@ -115,22 +115,22 @@ impl Talk {
     }
 
     /// Messages of the DNS in a stream, each behind its length.
-    fn messages(&mut self, way: Way, tcp: &Tcp<'_>, place: Place) {
-        let bytes = self.streams.join(way, tcp);
+    fn messages(&mut self, ends: Ends, tcp: &Tcp<'_>, place: Place) {
+        let bytes = self.streams.join(ends, tcp);
         let mut rest = &bytes[..];
-        while let Some((length, Some(message))) = Message::in_stream(rest) {
-            self.message(way, message, place);
-            rest = &rest[length + 2..];
+        while let Some(message) = dns::next_in_stream(&mut rest) {
+            self.message(ends, message, place);
         }
         if !rest.is_empty() {
-            self.streams.keep(way, tcp, rest);
+            let read = bytes.len() - rest.len();
+            self.streams.keep(ends, tcp, bytes, read);
         }
     }
 
     /// What a client says first: whom it wants.
-    fn head(&mut self, way: Way, tcp: &Tcp<'_>, place: Place) {
+    fn head(&mut self, ends: Ends, tcp: &Tcp<'_>, place: Place) {
         let Some(summary) = &mut self.summary else { return };
-        let bytes = self.streams.join(way, tcp);
+        let bytes = self.streams.join(ends, tcp);
         let found = match ClientHello::read(&bytes) {
             Some(hello) => hello.server_name().map(|name| (name, Source::Sni)),
             None => http::host(&bytes).map(|name| (name, Source::Http)),
@@ -138,7 +138,7 @@ impl Talk {
         if let Some((name, source)) = found {
             summary.name(place.peer, name, source);
         } else if bytes.len() < LONGEST_HEAD && (ClientHello::is_begun(&bytes) || http::is_begun(&bytes)) {
-            self.streams.keep(way, tcp, &bytes);
+            self.streams.keep(ends, tcp, bytes, 0);
         }
     }
 }

@@ -20,16 +20,6 @@ pub struct Message<'a> {
     answers: u16,
 }
 
-/// What was asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Question {
-    /// The name in lower case, without a dot at its end; bytes that are no letters, digits, hyphens or underscores are
-    /// `\DDD`, as RFC 4343 has it. The root is a dot.
-    pub name: String,
-    /// The number of the type of records that are wanted.
-    pub kind: u16,
-}
-
 /// Bytes before the question.
 const HEADER: usize = 12;
 
@@ -60,6 +50,15 @@ struct Record<'a> {
     data: &'a [u8],
 }
 
+/// Takes the next message out of a stream, where each stands behind its length, if it is there whole.
+pub fn next_in_stream<'a>(stream: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let mut rest = *stream;
+    let length = usize::from(number(&mut rest)?);
+    let message = rest.split_off(..length)?;
+    *stream = rest;
+    Some(message)
+}
+
 impl<'a> Message<'a> {
     /// Reads what a datagram carries. None where it is no question and no answer to one.
     pub fn read(bytes: &'a [u8]) -> Option<Self> {
@@ -72,18 +71,10 @@ impl<'a> Message<'a> {
         is_it.then_some(Self { id, is_answer, bytes, questions, answers })
     }
 
-    /// Its length by the two bytes before a message in a stream, and the message if it is there whole.
-    pub fn in_stream(stream: &'a [u8]) -> Option<(usize, Option<&'a [u8]>)> {
-        let mut rest = stream;
-        let length = usize::from(number(&mut rest)?);
-        Some((length, rest.get(..length)))
-    }
-
-    /// What it asks, or answers.
-    pub fn question(&self) -> Option<Question> {
-        let (name, end) = self.asked()?;
-        let kind = number(&mut self.bytes.get(end..)?)?;
-        Some(Question { name: name.to_string(), kind })
+    /// The name that it asks for, or answers: in lower case, without a dot at its end; bytes that are no letters, digits,
+    /// hyphens or underscores are `\DDD`, as RFC 4343 has it. The root is a dot.
+    pub fn name(&self) -> Option<String> {
+        self.asked().map(|(name, _)| name.to_string())
     }
 
     /// The addresses that it has for the name that was asked for, which may be an alias.
@@ -169,12 +160,12 @@ pub(crate) mod tests {
         let bytes = query(7, "wWw.Example.test");
         let message = Message::read(&bytes).expect("a message");
         assert_eq!((message.id, message.is_answer), (7, false));
-        assert_eq!(message.question(), Some(Question { name: "www.example.test".into(), kind: 1 }));
+        assert_eq!(message.name().as_deref(), Some("www.example.test"));
         assert!(message.addresses().is_empty());
         for end in 0..bytes.len() {
             let message = Message::read(&bytes[..end]);
             assert_eq!(message.is_some(), end >= HEADER);
-            assert_eq!(message.and_then(|message| message.question()).is_some(), end >= bytes.len() - 2);
+            assert_eq!(message.and_then(|message| message.name()).is_some(), end >= bytes.len() - 4);
         }
     }
 
@@ -213,13 +204,17 @@ pub(crate) mod tests {
         // An answer to nothing, as a server that understood nothing sends it.
         let nothing = [7, 0x8001, 0, 0, 0, 0].map(u16::to_be_bytes);
         let message = Message::read(nothing.as_flattened()).expect("a message");
-        assert_eq!((message.question(), message.addresses()), (None, Vec::new()));
+        assert_eq!((message.name(), message.addresses()), (None, Vec::new()));
     }
 
     #[test]
     fn a_message_in_a_stream_has_its_length() {
-        assert_eq!(Message::in_stream(&[0]), None);
-        assert_eq!(Message::in_stream(&[0, 2, 5]), Some((2, None)));
-        assert_eq!(Message::in_stream(&[0, 2, 5, 6, 7]), Some((2, Some(&[5, 6][..]))));
+        for (mut stream, message, rest) in [
+            (&[0][..], None, &[0][..]),
+            (&[0, 2, 5], None, &[0, 2, 5]),
+            (&[0, 2, 5, 6, 7], Some(&[5, 6][..]), &[7]),
+        ] {
+            assert_eq!((next_in_stream(&mut stream), stream), (message, rest));
+        }
     }
 }

@@ -8,7 +8,18 @@ const LONGEST_METHOD: usize = 16;
 
 /// Whether a request may begin so, and there is more to come of its head.
 pub fn is_begun(payload: &[u8]) -> bool {
-    is_request(payload) && !payload.windows(2).any(|pair| pair == b"\n\n" || pair == b"\n\r")
+    let is_complete = || payload.windows(2).any(|pair| pair == b"\n\n" || pair == b"\n\r");
+    is_request(payload) && line(payload).is_none_or(|(first, _)| names_version(first)) && !is_complete()
+}
+
+/// The first line, without its end, and what follows; none where it is not whole.
+fn line(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    split_once(text, b'\n').map(|(line, rest)| (line.trim_ascii_end(), rest))
+}
+
+/// The last word of a request's first line.
+fn names_version(line: &[u8]) -> bool {
+    line.rsplit(|byte| *byte == b' ').next().is_some_and(|word| word.starts_with(b"HTTP/1."))
 }
 
 /// A method in capitals, and a space where it is over.
@@ -19,13 +30,17 @@ fn is_request(payload: &[u8]) -> bool {
 
 /// The host that a request is for, without its port, where the segment begins with the request and has that line whole.
 pub fn host(payload: &[u8]) -> Option<&str> {
-    let mut lines = payload.split_inclusive(|byte| *byte == b'\n').map_while(|line| line.strip_suffix(b"\n"));
-    let first = lines.next()?.trim_ascii_end();
-    if !is_request(first) || !first.rsplit(|byte| *byte == b' ').next()?.starts_with(b"HTTP/1.") {
+    // Most of what a client sends is none, and long.
+    if !is_request(payload) {
         return None;
     }
-    let lines = lines.map(<[u8]>::trim_ascii_end).take_while(|line| !line.is_empty());
-    let mut fields = lines.filter_map(|line| line.split_once_at(b':'));
+    let (_, mut rest) = line(payload).filter(|(first, _)| is_request(first) && names_version(first))?;
+    let next = || {
+        let (field, behind) = line(rest)?;
+        rest = behind;
+        Some(field).filter(|field| !field.is_empty())
+    };
+    let mut fields = std::iter::from_fn(next).filter_map(|field| split_once(field, b':'));
     let (_, value) = fields.find(|(name, _)| name.eq_ignore_ascii_case(b"host"))?;
     let value = value.trim_ascii();
     let is_name = value.len() <= LONGEST_HOST && value.iter().all(u8::is_ascii_graphic);
@@ -41,16 +56,10 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-trait SplitOnce {
-    /// What is before the first such byte, and behind it.
-    fn split_once_at(&self, byte: u8) -> Option<(&[u8], &[u8])>;
-}
-
-impl SplitOnce for [u8] {
-    fn split_once_at(&self, byte: u8) -> Option<(&[u8], &[u8])> {
-        let at = self.iter().position(|other| *other == byte)?;
-        Some((&self[..at], &self[at + 1..]))
-    }
+/// What is before the first such byte, and behind it.
+fn split_once(text: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
+    let at = text.iter().position(|other| *other == byte)?;
+    Some((&text[..at], &text[at + 1..]))
 }
 
 #[cfg(test)]
@@ -89,6 +98,7 @@ mod tests {
             assert_eq!(host(payload.as_bytes()), None, "{payload}");
         }
         assert!(is_begun(b"GET / HTTP/1.1\r\nHos") && !is_begun(b"GET / HTTP/1.1\r\n\r\n"));
+        assert!(is_begun(b"MAIL FROM") && !is_begun(b"MAIL FROM:<a@b.test>\r\n"));
         assert!(is_request(b"GET") && is_request(b"OPTIONS * HTTP/1.1"));
         assert!(!is_request(b"GETT\xff") && !is_request(b"HTTP/1.1 200 OK") && !is_request(b""));
     }

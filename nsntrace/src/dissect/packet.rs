@@ -83,6 +83,8 @@ fn behind_ethernet(frame: &[u8]) -> Option<&[u8]> {
     }
 }
 
+/// Of a packet that is one. There is a header that says so then, and no extension is looked at behind that: what could not be
+/// read of them etherparse's iterator takes for sound.
 fn fragment(ip: &LaxIpSlice<'_>) -> Option<Fragment> {
     match ip {
         LaxIpSlice::Ipv4(ip) => {

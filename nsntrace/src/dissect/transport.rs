@@ -54,6 +54,8 @@ pub struct Udp<'a> {
 pub struct Icmp<'a> {
     /// Its type.
     pub kind: u8,
+    /// What it is of that type; 0 where it was cut.
+    pub code: u8,
     /// What stands behind its header of 8 bytes: of the packet that an error is about, the beginning.
     pub payload: &'a [u8],
 }
@@ -129,7 +131,11 @@ impl<'a> Udp<'a> {
 
 impl<'a> Icmp<'a> {
     fn read(bytes: &'a [u8]) -> Option<Self> {
-        Some(Self { kind: *bytes.first()?, payload: bytes.get(ICMP_HEADER..).unwrap_or_default() })
+        Some(Self {
+            kind: *bytes.first()?,
+            code: bytes.get(1).copied().unwrap_or_default(),
+            payload: bytes.get(ICMP_HEADER..).unwrap_or_default(),
+        })
     }
 }
 

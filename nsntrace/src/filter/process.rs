@@ -39,6 +39,9 @@ const NOBODY: u32 = 65534;
 const PROGRAM: u8 = b'p';
 const MESSAGE: u8 = b'm';
 
+/// The longest answer in bytes: more than the kernel takes of a program.
+const LONGEST: usize = 8 << 20;
+
 /// libpcap at work in a process of its own. Dropped, it is ended.
 pub(super) struct Libpcap {
     process: Pid,
@@ -77,7 +80,11 @@ impl Libpcap {
             return Ok(None);
         }
         let [kind, length @ ..] = head;
-        let mut answer = vec![0; u32::from_ne_bytes(length) as usize];
+        let length = u32::from_ne_bytes(length) as usize;
+        if length > LONGEST {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let mut answer = vec![0; length];
         if !self.read(&mut answer, deadline)? {
             return Ok(None);
         }

@@ -6,8 +6,9 @@ use std::{
     mem,
 };
 
-/// A map in two generations: when the younger one is full, it becomes the older one, and what was that is forgotten. What is
-/// used is in the younger one. So entries that are not used go first, and no step takes long.
+/// A map in two generations of at most `MOST` entries: when the younger one is full and another entry comes, it becomes the
+/// older one, and what was that is forgotten. What is used goes into the younger one, as long as that has room. So entries
+/// that are not used go first.
 #[derive(Debug)]
 pub(super) struct Bounded<K, V, const MOST: usize> {
     young: HashMap<K, V>,
@@ -23,8 +24,10 @@ impl<K, V, const MOST: usize> Default for Bounded<K, V, MOST> {
 impl<K: Copy + Eq + Hash, V, const MOST: usize> Bounded<K, V, MOST> {
     /// The entry, which is used by this.
     pub(super) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        let is_full = self.young.len() >= MOST;
         match self.young.entry(*key) {
             Entry::Occupied(entry) => Some(entry.into_mut()),
+            Entry::Vacant(_) if is_full => self.old.get_mut(key),
             Entry::Vacant(entry) => self.old.remove(key).map(|value| entry.insert(value)),
         }
     }
@@ -73,13 +76,26 @@ mod tests {
         for key in 0..1000 {
             forgotten += map.insert(key, key).len();
             assert_eq!(map.get_mut(&0), Some(&mut 0));
-            assert!(map.iter().count() <= 30);
+            assert!(map.iter().count() <= 20);
         }
         assert_eq!(map.get(&999), Some(&999));
         assert_eq!(map.get(&5), None);
         assert_eq!(forgotten + map.iter().count(), 1000);
         assert_eq!((map.remove(&999), map.remove(&999)), (Some(999), None));
         assert_eq!(map.into_values().count() + 1 + forgotten, 1000);
+    }
+
+    #[test]
+    fn what_is_all_used_is_bounded_too() {
+        let mut map = Bounded::<u32, u32, 10>::default();
+        for key in 0..1000 {
+            map.insert(key, key);
+            for other in 0..=key {
+                map.get_mut(&other);
+            }
+            assert!(map.iter().count() <= 20, "{}", map.iter().count());
+        }
+        assert_eq!(map.get(&999), Some(&999));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Queries to name servers, until they are answered.
 
-use super::{bounded::Bounded, streams::Way};
+use super::{DOMAIN, bounded::Bounded, streams::Ends};
 use crate::dissect::dns::Message;
 
-/// Queries without an answer that are kept: up to three times as many.
+/// Queries without an answer that are kept: up to twice as many.
 const MOST: usize = 1024;
 
 /// A query, and who was asked.
@@ -22,25 +22,31 @@ pub(super) enum Seen {
     Query { is_new: bool, given_up: Vec<Query> },
     /// The answer to a query, and the name that was asked for.
     Answer(Option<String>),
-    /// An answer to nothing.
+    /// An answer to nothing, or a query to nobody who answers.
     Unasked,
 }
 
-/// What waits for an answer. Answers to nothing tell nothing: anybody can send them.
+/// What waits for an answer. Answers to nothing tell nothing, nor do queries from a name server's port: anybody can send them.
 #[derive(Debug, Default)]
 pub(super) struct Lookups {
-    pending: Bounded<(Way, u16), Query, MOST>,
+    pending: Bounded<(Ends, u16), Query, MOST>,
 }
 
 impl Lookups {
     /// Looks at a message that went this way, between the program and who has this row.
-    pub(super) fn see(&mut self, (source, target): Way, message: &Message<'_>, peer: usize) -> Seen {
-        let name = message.question().map(|question| question.name);
+    pub(super) fn see(&mut self, (source, target): Ends, message: &Message<'_>, peer: usize) -> Seen {
+        let name = message.name();
+        let server = if message.is_answer { source } else { target };
+        if server.port() != DOMAIN {
+            return Seen::Unasked;
+        }
         if !message.is_answer {
             let key = ((source, target), message.id);
             let query = Query { name, peer };
-            let is_new = self.pending.get(&key) != Some(&query);
-            let given_up = self.pending.insert(key, query).into_values().collect();
+            let replaced = self.pending.remove(&key);
+            let is_new = replaced.as_ref() != Some(&query);
+            let given_up = replaced.into_iter().filter(|replaced| *replaced != query);
+            let given_up = given_up.chain(self.pending.insert(key, query.clone()).into_values()).collect();
             return Seen::Query { is_new, given_up };
         }
         let key = ((target, source), message.id);
@@ -94,6 +100,24 @@ mod tests {
     }
 
     #[test]
+    fn who_asks_another_question_with_the_same_number_has_given_up_the_first() {
+        let mut lookups = Lookups::default();
+        assert_eq!(see(&mut lookups, CLIENT, SERVER, &query(7, "a.test")), asked(true));
+        let given_up = vec![Query { name: Some("a.test".into()), peer: 5 }];
+        let seen = see(&mut lookups, CLIENT, SERVER, &query(7, "b.test"));
+        assert_eq!(seen, Seen::Query { is_new: true, given_up });
+        assert_eq!(lookups.into_pending().count(), 1);
+    }
+
+    #[test]
+    fn a_name_server_does_not_ask() {
+        let mut lookups = Lookups::default();
+        assert_eq!(see(&mut lookups, SERVER, CLIENT, &query(7, "a.test")), Seen::Unasked);
+        assert_eq!(see(&mut lookups, CLIENT, SERVER, &answer(7, "a.test", &[])), Seen::Unasked);
+        assert_eq!(lookups.into_pending().count(), 0);
+    }
+
+    #[test]
     fn a_flood_of_queries_is_given_up() {
         let mut lookups = Lookups::default();
         let mut given_up = 0;
@@ -104,7 +128,7 @@ mod tests {
             }
         }
         let pending: Vec<_> = lookups.into_pending().collect();
-        assert!(pending.len() <= 3 * MOST && pending.len() + given_up == 10_000);
+        assert!(pending.len() <= 2 * MOST && pending.len() + given_up == 10_000);
         assert_eq!(pending[0], Query { name: Some("a.test".into()), peer: 5 });
     }
 }

@@ -4,7 +4,7 @@ use std::{mem, net::IpAddr};
 
 use super::bounded::Bounded;
 
-/// Addresses whose names are kept: up to three times as many.
+/// Addresses whose names are kept: up to twice as many.
 const MOST: usize = 1024;
 
 /// Bytes of names that a file begins with, at most.

@@ -11,6 +11,7 @@ use nsntrace_ebpf::Counters;
 use paint::Paint;
 
 use super::Summary;
+use crate::dissect::transport::protocol;
 
 /// How a summary is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,15 +50,15 @@ fn width() -> Option<usize> {
 }
 
 /// The name of a protocol.
-fn protocol(number: u8) -> String {
+fn protocol_name(number: u8) -> String {
     match number {
-        1 => "icmp".into(),
+        protocol::ICMP => "icmp".into(),
         2 => "igmp".into(),
-        6 => "tcp".into(),
-        17 => "udp".into(),
+        protocol::TCP => "tcp".into(),
+        protocol::UDP => "udp".into(),
         47 => "gre".into(),
         50 => "esp".into(),
-        58 => "icmpv6".into(),
+        protocol::ICMPV6 => "icmpv6".into(),
         132 => "sctp".into(),
         other => format!("ip-{other}"),
     }

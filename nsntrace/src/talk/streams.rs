@@ -6,9 +6,9 @@ use super::{End, bounded::Bounded};
 use crate::dissect::transport::Tcp;
 
 /// From whom a packet is, and to whom.
-pub(super) type Way = (End, End);
+pub(super) type Ends = (End, End);
 
-/// Streams that are waited for: up to three times as many.
+/// Streams that are waited for: up to twice as many.
 const MOST: usize = 32;
 
 /// Bytes that are kept of one: a message of the DNS with its length.
@@ -25,32 +25,35 @@ struct Kept {
 /// Beginnings of words whose end has not come yet.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
-    kept: Bounded<Way, Kept, MOST>,
+    kept: Bounded<Ends, Kept, MOST>,
 }
 
 impl Streams {
     /// The segment's payload, behind what was kept of its stream, if it goes on there.
-    pub(super) fn join<'a>(&mut self, way: Way, tcp: &Tcp<'a>) -> Cow<'a, [u8]> {
-        match self.kept.remove(&way) {
+    pub(super) fn join<'a>(&mut self, ends: Ends, tcp: &Tcp<'a>) -> Cow<'a, [u8]> {
+        match self.kept.remove(&ends) {
             Some(mut kept) if kept.next == tcp.sequence => {
                 kept.bytes.extend_from_slice(tcp.payload);
                 kept.bytes.into()
             }
             Some(kept) => {
                 // Another one, out of its turn.
-                self.kept.insert(way, kept);
+                self.kept.insert(ends, kept);
                 tcp.payload.into()
             }
             None => tcp.payload.into(),
         }
     }
 
-    /// Keeps what the stream had up to the end of this segment.
-    pub(super) fn keep(&mut self, way: Way, tcp: &Tcp<'_>, bytes: &[u8]) {
+    /// Keeps what the stream had up to the end of this segment, less so many bytes at its front.
+    pub(super) fn keep(&mut self, ends: Ends, tcp: &Tcp<'_>, bytes: Cow<'_, [u8]>, read: usize) {
         let is_whole = tcp.payload.len() == tcp.length as usize;
-        if is_whole && bytes.len() <= LONGEST {
-            let kept = Kept { next: tcp.sequence.wrapping_add(tcp.length), bytes: bytes.to_vec() };
-            self.kept.insert(way, kept);
+        if is_whole && bytes.len() - read <= LONGEST {
+            // What was kept before is kept where it is.
+            let mut bytes = bytes.into_owned();
+            bytes.drain(..read);
+            let kept = Kept { next: tcp.sequence.wrapping_add(tcp.length), bytes };
+            self.kept.insert(ends, kept);
         }
     }
 }
@@ -70,7 +73,7 @@ mod tests {
         let mut streams = Streams::default();
         let first = segment(u32::MAX, b"ab");
         assert_eq!(streams.join(way, &first)[..], *b"ab");
-        streams.keep(way, &first, b"ab");
+        streams.keep(way, &first, b"-ab".into(), 1);
         assert_eq!(streams.join(way, &segment(5, b"later"))[..], *b"later");
         assert_eq!(streams.join((way.1, way.0), &segment(1, b"back"))[..], *b"back");
         assert_eq!(streams.join(way, &segment(1, b"cd"))[..], *b"abcd");
@@ -81,9 +84,9 @@ mod tests {
     fn what_is_cut_or_too_long_is_not_kept() {
         let way = ("10.0.0.1:1".parse().expect("valid"), "10.0.0.2:2".parse().expect("valid"));
         let mut streams = Streams::default();
-        streams.keep(way, &Tcp { length: 3, ..segment(1, b"ab") }, b"ab");
+        streams.keep(way, &Tcp { length: 3, ..segment(1, b"ab") }, b"ab".into(), 0);
         assert_eq!(streams.join(way, &segment(4, b"cd"))[..], *b"cd");
-        streams.keep(way, &segment(1, b"ab"), &vec![0; LONGEST + 1]);
+        streams.keep(way, &segment(1, b"ab"), vec![0; LONGEST + 1].into(), 0);
         assert_eq!(streams.join(way, &segment(3, b"cd"))[..], *b"cd");
     }
 }

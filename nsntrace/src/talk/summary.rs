@@ -18,7 +18,7 @@ use super::{bounded::Bounded, names::Names};
 use crate::{
     dissect::{
         packet::{Fragment, Packet},
-        transport::{Transport, protocol},
+        transport::{Icmp, Transport, protocol},
     },
     ownership::Owner,
 };
@@ -46,7 +46,7 @@ pub(super) struct Place {
 #[derive(Debug, Default)]
 pub struct Summary {
     connections: Connections,
-    fragments: Bounded<(u128, u128, u32), usize, MOST_FRAGMENTS>,
+    fragments: Bounded<(u128, u128, u32, u8), usize, MOST_FRAGMENTS>,
     peers: Peers,
     link: Traffic,
 }
@@ -115,9 +115,7 @@ impl Summary {
         peer.traffic.add(way, header.time, header.wire_len);
         match &packet.transport {
             Transport::Tcp(tcp) => connection.segment(peer, way, tcp, header.time),
-            Transport::Icmp(icmp) if is_unreachable(packet.protocol, icmp.kind) => {
-                self.unreachable(icmp.payload)
-            }
+            Transport::Icmp(icmp) if is_unreachable(packet.protocol, icmp) => self.unreachable(icmp.payload),
             _ => {}
         }
         if let Some(fragment) = packet.fragment {
@@ -194,13 +192,15 @@ impl Summary {
         let Some(packet) = Packet::read(nsntrace_ebpf::linktype::RAW, beginning, length) else { return };
         let (source, target) = packet.ends();
         if let Some(connection) = self.connections.get_mut(&Key::new(packet.protocol, source, target)) {
-            connection.unreachable(&mut self.peers);
+            connection.unreachable(source, &mut self.peers);
         }
     }
 }
 
-fn fragment_key(packet: &Packet<'_>, fragment: Fragment) -> (u128, u128, u32) {
-    (connections::number(packet.source), connections::number(packet.target), fragment.id)
+/// What all fragments of a packet have in common. In IPv4 each protocol numbers its own.
+fn fragment_key(packet: &Packet<'_>, fragment: Fragment) -> (u128, u128, u32, u8) {
+    let protocol = if packet.source.is_ipv4() { packet.protocol } else { 0 };
+    (connections::bits(packet.source), connections::bits(packet.target), fragment.id, protocol)
 }
 
 /// Neighbour discovery and multicast listeners: what a host says by itself.
@@ -209,11 +209,12 @@ fn is_of_the_link(packet: &Packet<'_>) -> bool {
         if packet.protocol == protocol::ICMPV6 && matches!(icmp.kind, 130..=137 | 143))
 }
 
-/// Messages that a packet did not get where it should: that there is no way, or that it took too long.
-fn is_unreachable(protocol: u8, kind: u8) -> bool {
+/// Messages that a packet did not get where it should: that there is no way, or that it took too long. One that was too
+/// large for its way is sent again in smaller ones.
+fn is_unreachable(protocol: u8, icmp: &Icmp<'_>) -> bool {
     match protocol {
-        protocol::ICMP => matches!(kind, 3 | 11),
-        _ => matches!(kind, 1 | 3),
+        protocol::ICMP => matches!((icmp.kind, icmp.code), (3, 0..=3 | 5..) | (11, _)),
+        _ => matches!(icmp.kind, 1 | 3),
     }
 }
 

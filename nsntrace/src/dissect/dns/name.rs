@@ -12,6 +12,9 @@ pub(super) struct Name<'a> {
 /// Bytes of a name at most, with the length before each label and the end.
 const LONGEST: usize = 255;
 
+/// Pointers in a name at most. As many labels as fit into it may each be in a place of its own.
+const MOST_POINTERS: usize = 127;
+
 /// The two bits that tell a pointer from a label.
 const POINTER: u8 = 0xc0;
 
@@ -23,9 +26,11 @@ enum Step<'a> {
 }
 
 impl<'a> Name<'a> {
-    /// The name there, and where it ends. None where it is cut, or longer than one may be, or goes in circles.
+    /// The name there, and where it ends. None where it is cut, or longer than one may be, has too many pointers, or goes in
+    /// circles.
     pub(super) fn read(message: &'a [u8], at: usize) -> Option<(Self, usize)> {
         let (mut place, mut end, mut length, mut earliest) = (at, None, 1, at);
+        let mut pointers = 0;
         loop {
             match step(message, place)? {
                 Step::Label(label, next) => {
@@ -33,7 +38,8 @@ impl<'a> Name<'a> {
                     place = next;
                 }
                 // What was before, never what follows: so it ends.
-                Step::Pointer(to) if to < earliest => {
+                Step::Pointer(to) if to < earliest && pointers < MOST_POINTERS => {
+                    pointers += 1;
                     end.get_or_insert(place + 2);
                     (place, earliest) = (to, to);
                 }
@@ -148,6 +154,14 @@ mod tests {
         assert_eq!(text(b"\x40a\x00", 0), None);
         assert_eq!(text(b"\x05abc", 0), None);
         assert_eq!(text(b"", 0), None);
+        // 127 pointers and one more.
+        let chain = |pointers: u16| {
+            let pointers =
+                (0..pointers).flat_map(|number| (0xc000 | (2 * number).saturating_sub(1)).to_be_bytes());
+            [vec![0], pointers.collect()].concat()
+        };
+        assert_eq!(text(&chain(127), 253), Some((".".into(), 255)));
+        assert_eq!(text(&chain(128), 255), None);
         // 255 bytes and one more.
         let labels = |last: usize| [vec![b'x'; 63], vec![b'x'; 63], vec![b'x'; 63], vec![b'x'; last]];
         let name = |last| {

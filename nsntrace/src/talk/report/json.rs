@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use nsntrace_ebpf::Counters;
 use serde::Serialize;
 
-use super::protocol;
+use super::protocol_name;
 use crate::talk::summary::{Name, Peer, Role, Summary, Traffic};
 
 /// The version of what follows. It is raised when something changes its meaning.
@@ -18,7 +18,7 @@ struct Report<'a> {
     schema: u32,
     /// Seconds from the first packet to the last.
     duration: f64,
-    /// Packets that passed and are not in here, because the ring buffer was full,
+    /// Packets that passed and are not in here, because no buffer had room,
     packets_dropped: u64,
     /// or because the filter did not want them.
     packets_filtered: u64,
@@ -109,7 +109,7 @@ impl<'a> From<&'a Peer> for Row<'a> {
         Self {
             process: peer.process.as_deref(),
             pids: &peer.pids,
-            protocol: protocol(peer.endpoint.protocol),
+            protocol: protocol_name(peer.endpoint.protocol),
             role: peer.endpoint.role,
             address: peer.endpoint.address,
             port: peer.endpoint.port,

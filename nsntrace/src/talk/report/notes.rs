@@ -19,7 +19,8 @@ impl Notes {
         {
             match (failed, peer.connections) {
                 (0, _) => {}
-                (_, 1) => notes.add(what.into(), Colour::Red),
+                // A connection that another process began counts there.
+                (_, 0 | 1) => notes.add(what.into(), Colour::Red),
                 (failed, all) => notes.add(format!("{what}: {failed} of {all}"), Colour::Red),
             }
         }

@@ -56,7 +56,7 @@ fn cells(peer: &Peer) -> Cells {
     let mut cells = counts(&peer.traffic);
     let Endpoint { protocol, address, port, role } = peer.endpoint;
     cells[PROCESS] = peer.process.clone().unwrap_or_default();
-    cells[PROTOCOL] = super::protocol(protocol);
+    cells[PROTOCOL] = super::protocol_name(protocol);
     cells[REMOTE] = match (port, role) {
         (Some(port), Role::Client) => SocketAddr::new(address, port).to_string(),
         (Some(port), Role::Server) => format!("{address} -> :{port}"),

@@ -16,7 +16,7 @@ use crate::{
     talk::{End, bounded::Bounded},
 };
 
-/// Connections that are followed: up to three times as many.
+/// Connections that are followed: up to twice as many.
 const MOST: usize = 8192;
 
 /// All that are followed.
@@ -52,13 +52,13 @@ pub(super) struct Connection {
 
 impl Key {
     pub(super) fn new(protocol: u8, source: End, target: End) -> Self {
-        let [source, target] = [source, target].map(|end| (number(end.ip()), end.port()));
+        let [source, target] = [source, target].map(|end| (bits(end.ip()), end.port()));
         Self { low: source.min(target), high: source.max(target), protocol }
     }
 }
 
-/// An address as a number, by which IPv4 and IPv6 do not meet.
-pub(super) fn number(address: IpAddr) -> u128 {
+/// An address as a number. That of IPv4 is the mapped one, which no packet has.
+pub(super) fn bits(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
         IpAddr::V6(address) => address.to_bits(),
@@ -75,7 +75,7 @@ impl Connection {
         let port = if role == Role::Client { remote.port() } else { local.port() };
         let port = has_ports.then_some(port);
         let track = match &packet.transport {
-            Transport::Tcp(tcp) => Some(Track::new(tcp)),
+            Transport::Tcp(tcp) => Some(Track::new(if is_outbound { Way::Sent } else { Way::Received }, tcp)),
             _ => None,
         };
         Self {
@@ -109,10 +109,11 @@ impl Connection {
     /// A segment of it.
     pub(super) fn segment(&mut self, peer: &mut Peer, way: Way, tcp: &Tcp<'_>, time: u64) {
         let Some(track) = &mut self.track else { return };
-        if track.is_another(tcp) {
+        if track.is_another(way, tcp) {
             peer.connections += 1;
             peer.unanswered += u64::from(track.is_unanswered());
-            *track = Track::new(tcp);
+            *track = Track::new(way, tcp);
+            self.is_unreachable = false;
         }
         match track.see(way, tcp, time) {
             Some(Event::Refused) => peer.refused += 1,
@@ -122,8 +123,12 @@ impl Connection {
         }
     }
 
-    /// That a packet of it did not arrive. That ends an attempt; what is connected lives on.
-    pub(super) fn unreachable(&mut self, peers: &mut Peers) {
+    /// That a packet from there did not arrive. That ends an attempt; what is connected lives on. What the program does not
+    /// want any more its own kernel refuses: the other end was reached then.
+    pub(super) fn unreachable(&mut self, source: End, peers: &mut Peers) {
+        if source != self.local {
+            return;
+        }
         let is_failure = self.track.as_mut().is_none_or(Track::fail);
         if is_failure && !self.is_unreachable {
             self.is_unreachable = true;

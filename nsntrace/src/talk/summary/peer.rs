@@ -119,10 +119,9 @@ impl Peer {
         }
         let plain = |sign: char| if sign.is_ascii_graphic() { sign.to_ascii_lowercase() } else { '?' };
         let name = Name { source, name: name.chars().take(LONGEST_NAME).map(plain).collect() };
-        if let Err(place) = self.names.binary_search(&name)
-            && self.names.len() < MOST_NAMES
-        {
+        if let Err(place) = self.names.binary_search(&name) {
             self.names.insert(place, name);
+            self.names.truncate(MOST_NAMES);
         }
     }
 
@@ -147,16 +146,21 @@ impl Peer {
         for name in other.names {
             self.name(&name.name, name.source);
         }
-        self.unanswered_names.extend(other.unanswered_names);
-        self.unanswered_names.dedup();
-        self.unanswered_names.truncate(MOST_NAMES);
+        for name in &other.unanswered_names {
+            self.unanswered_name(name);
+        }
     }
 
     /// Counts a query that nobody answered, and keeps its name.
     pub(super) fn query_unanswered(&mut self, name: Option<&str>) {
         self.queries_unanswered += 1;
-        if let Some(name) = name
-            && self.unanswered_names.len() < MOST_NAMES
+        if let Some(name) = name {
+            self.unanswered_name(name);
+        }
+    }
+
+    fn unanswered_name(&mut self, name: &str) {
+        if self.unanswered_names.len() < MOST_NAMES
             && !self.unanswered_names.iter().any(|other| other == name)
         {
             self.unanswered_names.push(name.to_owned());

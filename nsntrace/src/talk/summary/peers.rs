@@ -15,6 +15,11 @@ pub(super) struct Peers {
     places: HashMap<(Option<String>, Endpoint), usize>,
 }
 
+/// A sign of a process's name, which is whatever somebody chose.
+fn plain(sign: char) -> char {
+    if matches!(sign, ' '..='~') { sign } else { '?' }
+}
+
 impl Default for Peers {
     fn default() -> Self {
         let address = IpAddr::from([0; 4]);
@@ -27,8 +32,6 @@ impl Peers {
     /// The number of the row of a process and an endpoint. Where there is none left, that of the others.
     pub(super) fn of(&mut self, process: Option<&str>, endpoint: Endpoint) -> usize {
         let Self { rows, places } = self;
-        // It is whatever somebody chose.
-        let plain = |sign: char| if matches!(sign, ' '..='~') { sign } else { '?' };
         let known = process.filter(|name| !name.is_empty());
         let process: Option<String> = known.map(|name| name.chars().map(plain).collect());
         let key = (process, endpoint);
@@ -60,15 +63,16 @@ impl Peers {
             let peer = self.rows[*number].clone();
             self.rows[*only].merge(peer);
         }
-        for (number, _) in of_nobody.into_iter().rev() {
-            self.rows.remove(number);
-        }
+        let mut gone = of_nobody.iter().map(|(number, _)| *number).peekable();
+        let mut number = 0..;
+        self.rows.retain(|_| gone.next_if_eq(&number.next().unwrap_or(usize::MAX)).is_none());
         self.places.clear();
     }
 
     /// Whether a row is that of a process with another name than this.
     pub(super) fn is_anothers(&self, number: usize, name: &str) -> bool {
-        number != 0 && self.rows[number].process.as_deref().unwrap_or_default() != name
+        let own = self.rows[number].process.as_deref().unwrap_or_default();
+        number != 0 && !name.chars().map(plain).eq(own.chars())
     }
 
     /// The row of this number, which was given before.

@@ -24,8 +24,8 @@ pub(super) enum Event {
 #[derive(Debug)]
 pub(super) struct Track {
     stage: Stage,
-    /// The number of the first SYN, if that was seen.
-    initial: Option<u32>,
+    /// Which way the first SYN went and its number, if that was seen.
+    initial: Option<(Way, u32)>,
     sent: Half,
     received: Half,
 }
@@ -52,20 +52,21 @@ struct Half {
 }
 
 impl Track {
-    /// The connection that this segment is the first of.
-    pub(super) fn new(tcp: &Tcp<'_>) -> Self {
+    /// The connection that this segment, which went this way, is the first of.
+    pub(super) fn new(way: Way, tcp: &Tcp<'_>) -> Self {
         let begins = tcp.syn && !tcp.ack;
         Self {
             stage: if begins { Stage::Asked } else { Stage::Connected },
-            initial: begins.then_some(tcp.sequence),
+            initial: begins.then_some((way, tcp.sequence)),
             sent: Half::default(),
             received: Half::default(),
         }
     }
 
-    /// Whether it begins another connection between the same ports.
-    pub(super) fn is_another(&self, tcp: &Tcp<'_>) -> bool {
-        tcp.syn && !tcp.ack && self.initial != Some(tcp.sequence)
+    /// Whether it begins another connection between the same ports. Both ends may begin the same one.
+    pub(super) fn is_another(&self, way: Way, tcp: &Tcp<'_>) -> bool {
+        let meets_ours = self.is_unanswered() && self.initial.is_some_and(|(first, _)| first != way);
+        tcp.syn && !tcp.ack && self.initial != Some((way, tcp.sequence)) && !meets_ours
     }
 
     /// Whether it waits for an answer.
@@ -152,7 +153,7 @@ mod tests {
 
     /// A connection after its first three segments: the program's next byte is 8, the other end's 101.
     fn connected() -> Track {
-        let mut track = Track::new(&syn(7));
+        let mut track = Track::new(Way::Sent, &syn(7));
         assert_eq!(track.see(Way::Sent, &syn(7), 0), None);
         assert!(track.is_unanswered());
         let answer = Tcp { ack: true, acknowledged: 8, ..syn(100) };
@@ -197,24 +198,35 @@ mod tests {
 
     #[test]
     fn numbers_begin_anew() {
-        let mut track = Track::new(&data(u32::MAX - 4, 10, 0));
+        let mut track = Track::new(Way::Sent, &data(u32::MAX - 4, 10, 0));
         assert_eq!(track.see(Way::Sent, &data(u32::MAX - 4, 10, 0), 0), None);
         assert_eq!(track.see(Way::Sent, &data(5, 10, 0), 0), None);
         assert_eq!(track.see(Way::Sent, &data(u32::MAX - 4, 10, 0), 0), Some(Event::Retransmission));
     }
 
     #[test]
+    fn both_may_begin() {
+        let mut track = Track::new(Way::Sent, &syn(7));
+        assert_eq!(track.see(Way::Sent, &syn(7), 0), None);
+        assert!(!track.is_another(Way::Received, &syn(100)));
+        assert_eq!(track.see(Way::Received, &syn(100), 0), None);
+        let answer = Tcp { ack: true, acknowledged: 101, ..syn(7) };
+        assert_eq!(track.see(Way::Sent, &answer, MS), Some(Event::Retransmission));
+        assert!(!track.is_unanswered() && track.is_another(Way::Received, &syn(500)));
+    }
+
+    #[test]
     fn attempts_fail() {
         let rst = Tcp { rst: true, ack: true, ..Tcp::default() };
-        let mut refused = Track::new(&syn(7));
+        let mut refused = Track::new(Way::Sent, &syn(7));
         assert_eq!(refused.see(Way::Sent, &syn(7), 0), None);
         assert_eq!(refused.see(Way::Sent, &syn(7), MS), Some(Event::Retransmission));
         assert_eq!(refused.see(Way::Received, &rst, MS), Some(Event::Refused));
         assert_eq!(refused.see(Way::Received, &rst, MS), Some(Event::Reset));
         assert!(!refused.is_unanswered() && !refused.fail());
-        assert!(refused.is_another(&syn(8)) && !refused.is_another(&syn(7)));
+        assert!(refused.is_another(Way::Sent, &syn(8)) && !refused.is_another(Way::Sent, &syn(7)));
 
-        let mut unreachable = Track::new(&syn(7));
+        let mut unreachable = Track::new(Way::Sent, &syn(7));
         assert!(unreachable.fail() && !unreachable.fail() && !unreachable.is_unanswered());
         assert_eq!(connected().see(Way::Received, &rst, MS), Some(Event::Reset));
         assert!(!connected().fail());

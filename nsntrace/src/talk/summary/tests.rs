@@ -124,6 +124,25 @@ fn attempts_that_fail_are_told_apart() {
 }
 
 #[test]
+fn what_its_own_kernel_refuses_was_reached() {
+    let mut trace = Trace::new();
+    let asked = frames::udp("10.0.0.1:1000", SERVER, b"question");
+    let answer = frames::udp(SERVER, "10.0.0.1:1000", b"answer");
+    trace.sent(&asked);
+    trace.received(&answer);
+    let mut refusal = frames::unreachable("10.0.0.1", "10.0.0.2", &answer[14..]);
+    trace.sent(&refusal);
+    // Too large for its way: it is sent again in smaller ones.
+    refusal = frames::unreachable("10.0.0.9", "10.0.0.1", &asked[14..]);
+    refusal[35] = 4;
+    trace.received(&refusal);
+    let summary = trace.end();
+    let peers = summary.peers();
+    let peer = peers.iter().find(|peer| peer.endpoint.protocol == protocol::UDP).expect("a row");
+    assert_eq!((peer.connections, peer.unreachable), (1, 0));
+}
+
+#[test]
 fn who_is_asked_has_the_port() {
     let mut trace = Trace::new();
     for (port, flag) in [(40_000, Flag::Syn), (40_001, Flag::Syn)] {

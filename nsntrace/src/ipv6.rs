@@ -70,8 +70,8 @@ pub fn check(mtu: u32) -> Result<()> {
     Ok(())
 }
 
-/// Keeps IPv6 off a link that is not up yet, so that it is not announced. On a kernel without IPv6 there is nothing to
-/// switch off.
+/// Keeps IPv6 off a link: one that is not up yet is not announced then. On a kernel without IPv6 there is nothing to switch
+/// off.
 pub fn switch_off(link: &str) {
     let _ = set(link, "disable_ipv6", "1");
 }

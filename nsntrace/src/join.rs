@@ -109,7 +109,6 @@ pub fn join(
     let mut rules: Vec<_> = rules.chain(relayed).collect();
     let passed6 = let_pass(&mut changes, &mut rules, &switches, &switches6.unwrap_or_default(), voice)?;
     drop(lock);
-    elsewhere::pass(&mut changes, &rules, voice);
     let ipv6 = match passed6 {
         Ok(()) => ipv6,
         Err(error) => {
@@ -123,6 +122,7 @@ pub fn join(
             None
         }
     };
+    elsewhere::pass(&mut changes, &rules, voice);
     open(config, &names.outer, ipv6.is_some())?;
 
     leads_out |= ipv6.is_some_and(|ipv6| ipv6.leads_out);

@@ -3,7 +3,7 @@
 //! each family and for each of them the kernel waits.
 
 use super::{
-    nat::Family,
+    nat::{Family, Rule},
     netfilter::{self, Afterwards, DELETE_RULE, GET_RULES, Request, attribute, attributes, encoded, text},
 };
 use crate::error::Result;
@@ -65,6 +65,16 @@ struct Found {
 pub fn count(tag: &str) -> Result<usize> {
     let rules = netfilter::list(GET_RULES, with_comment)?;
     Ok(rules.iter().filter(|rule| rule.comment == tag).count())
+}
+
+/// Those of some rules that are not there.
+///
+/// # Errors
+/// What the kernel says.
+pub fn missing(rules: Vec<Rule>) -> Result<Vec<Rule>> {
+    let found = netfilter::list(GET_RULES, with_comment)?;
+    let is_there = |owner: Owner| found.iter().any(|rule| owner.owns(rule));
+    Ok(rules.into_iter().filter(|rule| !is_there(rule.owner())).collect())
 }
 
 /// Takes away all rules of these owners.

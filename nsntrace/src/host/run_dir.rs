@@ -30,6 +30,9 @@ pub const RUN_DIR: &str = "/run/nsntrace";
 /// Name of the lock's file in it.
 const LOCK: &str = "lock";
 
+/// A folder in it that a program traced with `--tls-keys` finds there, and that is none of what is traced from within.
+const PROGRAM: &str = "program";
+
 /// A record is some hundred bytes long; a larger file is none.
 const MAX_RECORD_BYTES: u64 = 64 << 10;
 
@@ -185,7 +188,7 @@ impl RunDir {
         for entry in self.path.read_dir().context("read", self.path.display())? {
             let entry = entry.context("read", self.path.display())?;
             let name = entry.file_name();
-            if name == LOCK || is_of_the_original(&entry) {
+            if name == LOCK || name == PROGRAM || is_of_the_original(&entry) {
                 continue;
             }
             let id = name.to_str().filter(|name| name.len() == 8).and_then(|name| name.parse().ok());

@@ -17,8 +17,8 @@ use crate::{
 /// A switch that is to be turned on.
 pub struct Switch {
     change: Change,
-    /// Whether another run has turned it on before, and it was turned off since.
-    is_shared: bool,
+    /// Whether it was turned on before, by this run or another one, and turned off since.
+    is_recorded: bool,
 }
 
 impl Switch {
@@ -27,7 +27,7 @@ impl Switch {
         self.change.guard()
     }
 
-    /// Turns it on, and says so where no other run has.
+    /// Turns it on, and says so the first time.
     ///
     /// # Errors
     /// Where the setting cannot be written.
@@ -47,7 +47,7 @@ impl Switch {
             }
             _ => return Ok(()),
         };
-        if !self.is_shared {
+        if !self.is_recorded {
             voice.forwarding(format_args!("{what}"));
         }
         Ok(())
@@ -96,12 +96,13 @@ fn switch(
     change: Change,
     is_on: impl FnOnce() -> Result<bool>,
 ) -> Result<Option<Switch>> {
-    let is_shared = changes.share(&change)?;
+    let is_recorded =
+        changes.share(&change)? || changes.made().iter().any(|made| made.is_shared_with(&change));
     if is_on()? {
         return Ok(None);
     }
-    if !is_shared {
+    if !is_recorded {
         changes.make(change.clone(), || Ok(()))?;
     }
-    Ok(Some(Switch { change, is_shared }))
+    Ok(Some(Switch { change, is_recorded }))
 }

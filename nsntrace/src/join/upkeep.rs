@@ -72,7 +72,7 @@ impl<'a> Upkeep<'a> {
             let inlets = ways.inlets6()?;
             switches.extend(forward::ipv6(self.changes, &self.joined.names.outer, inlets)?);
         }
-        let guards: Vec<_> = switches.iter().filter_map(Switch::guard).collect();
+        let guards = own_rules::missing(switches.iter().filter_map(Switch::guard).collect())?;
         let (v4, v6) = packet_filter::insert(&guards);
         v4.and(v6)?;
         switches.iter().try_for_each(|switch| switch.turn_on(voice))?;
@@ -91,10 +91,12 @@ impl<'a> Upkeep<'a> {
         }
         let voice = Voice::new(self.config.words);
         let lock = self.changes.lock()?;
-        let mut rules: Vec<_> = self.changes.made().iter().filter_map(Change::guard).collect();
+        let guards = self.changes.made().iter().filter_map(Change::guard).collect();
+        // One that is there stays: the host forwards meanwhile.
+        let mut rules = own_rules::missing(guards)?;
         rules.extend(self.joined.rules.iter().cloned());
         // Those that are still there would be there twice.
-        packet_filter::remove(&rules, Some(&tag))?;
+        packet_filter::remove(&self.joined.rules, Some(&tag))?;
         let (v4, v6) = packet_filter::insert(&rules);
         v4.and(v6)?;
         drop(lock);

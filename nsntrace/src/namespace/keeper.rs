@@ -1,7 +1,12 @@
 //! Covers stay in place while the program runs: where the host replaces a name, the kernel takes the cover of the old
 //! one away.
 
-use std::{fs::File, io::Read, os::fd::OwnedFd, sync::Arc};
+use std::{
+    fs::File,
+    io::Read,
+    os::fd::{AsFd, OwnedFd},
+    sync::Arc,
+};
 
 use nix::{
     fcntl::{OFlag, open},
@@ -47,28 +52,31 @@ impl Keeper {
     }
 
     async fn follow(&self) -> Result<()> {
-        let watch = self.watch()?;
+        let watch = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC);
+        let watch = watch.context("watch", "the host's folders")?;
+        let events = watch.as_fd().try_clone_to_owned().map(File::from);
+        let events = events.context("watch", "the host's folders")?;
+        // SAFETY: the descriptor is the same and open as long as the file is.
+        let ready = unsafe { AsyncFd::register_with_interest(events, Interest::READABLE) };
+        let ready = ready.context("watch", "the host's folders")?;
         let mut events = [0; 4096];
         loop {
-            // Before the first event too: what happened until there was a watch it does not tell.
+            // What happened until there was a watch it does not tell: so it comes first.
+            self.watch_folders(&watch);
             self.renew()?;
-            let mut ready = watch.readable().await.context("watch", "the host's folders")?;
+            let mut ready = ready.readable().await.context("watch", "the host's folders")?;
             // Which of the names it was does not matter, and all of them are looked at.
-            let _ = ready.try_io(|watch| watch.get_ref().read(&mut events));
+            let _ = ready.try_io(|ready| ready.get_ref().read(&mut events));
         }
     }
 
-    fn watch(&self) -> Result<AsyncFd<File>> {
-        let watch = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC);
-        let watch = watch.context("watch", "the host's folders")?;
+    /// In place of a folder that is not there, what it would be in is watched. A folder that is watched already is watched
+    /// once; one that was made anew is another.
+    fn watch_folders(&self, watch: &Inotify) {
         for folder in self.covers.folders() {
-            // A folder that is not there holds nothing that could be covered.
-            let _ = watch.add_watch(&folder, AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO);
+            let flags = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
+            let _ = folder.ancestors().find(|folder| watch.add_watch(*folder, flags).is_ok());
         }
-        let watch = File::from(OwnedFd::from(watch));
-        // SAFETY: the descriptor is the same and open as long as the file is.
-        let watch = unsafe { AsyncFd::register_with_interest(watch, Interest::READABLE) };
-        watch.context("watch", "the host's folders")
     }
 
     /// A thread enters a mount namespace if it shares root and working directory with no other.

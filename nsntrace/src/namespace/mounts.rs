@@ -44,6 +44,10 @@ fn list_own_devices() -> nix::Result<()> {
     let bind =
         |source: &str, target| mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>);
     mount(Some("sysfs"), DEVICES, Some("sysfs"), flags, None::<&str>)?;
-    bind("/sys/class/net/devices/virtual/net", VIRTUAL_DEVICES)?;
-    bind("/sys/class/net/class/net", DEVICES)
+    let bound = bind("/sys/class/net/devices/virtual/net", VIRTUAL_DEVICES)
+        .and_then(|()| bind("/sys/class/net/class/net", DEVICES));
+    if bound.is_err() {
+        let _ = umount2(DEVICES, MntFlags::MNT_DETACH);
+    }
+    bound
 }

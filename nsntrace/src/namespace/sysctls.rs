@@ -40,7 +40,8 @@ pub fn carry_over(netns: &Netns) -> Result<()> {
     let host: Vec<_> =
         FOLDERS.iter().flat_map(|(folder, names)| settings(Path::new(folder), names)).collect();
     netns.run(|| {
-        for (path, value) in &host {
+        // The range of ports may begin below those for root only when these have been written.
+        for (path, value) in host.iter().chain(&host) {
             if fs::read_to_string(path).is_ok_and(|own| own != *value) {
                 let _ = fs::write(path, value);
             }

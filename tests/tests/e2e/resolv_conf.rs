@@ -22,6 +22,7 @@ pub const CASES: &[Case] = cases![
     view_is_the_programs_own,
     sockets_are_covered,
     socket_that_is_made_anew,
+    socket_whose_folder_is_made_later,
 ];
 
 fn sh(lab: &Lab, script: &str) -> Result<String> {
@@ -202,6 +203,8 @@ def connects(path):
         return True
     except ConnectionRefusedError:
         return False
+    except FileNotFoundError:
+        return None
 def look(patient):
     while patient and any(map(connects, sys.argv[1:])):
         time.sleep(0.02)
@@ -235,6 +238,18 @@ fn sockets_are_covered(lab: &Lab) -> Result<()> {
         );
     }
     lab.assert_clean(&before)
+}
+
+/// As where a service is started for the first time, and makes its folder.
+fn socket_whose_folder_is_made_later(lab: &Lab) -> Result<()> {
+    let words = [&["-q", "python3", "-c", CONNECT], &SOCKETS[..]].concat();
+    let mut run = lab.nsntrace(words)?.told().spawn()?;
+    run.says("[None, None, None]\n")?;
+    let _services = services(lab)?;
+    writeln!(run.stdin_pipe()?)?;
+    let done = run.wait()?.exited(0)?;
+    assert_eq!(done.text(), "[None, None, None]\n[False, False, False]\n");
+    Ok(())
 }
 
 /// As a service does that is started again.

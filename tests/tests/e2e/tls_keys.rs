@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use nsntrace_tests::{Done, HOST_ADDRESS, Lab, Pcapng, SOON, TlsVersions, Trace, until};
+use nsntrace_tests::{Done, HOST_ADDRESS, Lab, Pcapng, SOON, TlsVersions, Trace, nsntrace_binary, until};
 
 use crate::{Case, cases};
 
@@ -28,6 +28,7 @@ pub const CASES: &[Case] = cases![
     nobody_else_reads_the_trace,
     keys_are_nowhere_else,
     pcap_is_refused,
+    another_trace_within,
 ];
 
 const TRACED: [&str; 3] = ["--tls-keys", "-o", "x.pcapng"];
@@ -365,4 +366,16 @@ fn pcap_is_refused(lab: &Lab) -> Result<()> {
     assert!(line.contains("--tls-keys") && line.contains("--format pcapng"), "{line}");
     assert!(!done.dir.join("ran").exists() && !done.trace().path().exists());
     Ok(())
+}
+
+/// Its program finds a folder of the outer one in /run/nsntrace.
+fn another_trace_within(lab: &Lab) -> Result<()> {
+    let server = lab.https(443, TlsVersions::Only13)?;
+    let before = lab.snapshot()?;
+    let inner = nsntrace_binary()?.display().to_string();
+    let done = traced(lab, &[&inner, "-q", "-o", "inner.pcap", "curl", "-sk", "--http1.1", &server.url])?;
+    assert_eq!(done.text(), server.word);
+    assert_eq!(trace(&done).http_bodies()?.get("word.txt").map(Vec::as_slice), Some(server.word.as_bytes()));
+    ensure!(done.trace_at("inner.pcap").count()? > 0, "the inner trace is empty");
+    lab.assert_clean(&before)
 }

@@ -4,12 +4,17 @@ use std::fs;
 use std::io::Write;
 
 use anyhow::{Context, Result, ensure};
-use nsntrace_tests::{HOST_DEVICE, Lab, Running, Web};
+use nsntrace_tests::{HOST_DEVICE, Lab, Running, SOON, Web, until};
 
 use crate::{Case, cases};
 
-pub const CASES: &[Case] =
-    cases![rules_are_flushed, whole_ruleset_is_flushed, firewall_is_loaded_anew, way_out_moves];
+pub const CASES: &[Case] = cases![
+    rules_are_flushed,
+    whole_ruleset_is_flushed,
+    firewall_is_loaded_anew,
+    way_out_moves,
+    way_out_comes_back_and_back
+];
 
 /// A run that downloads from both servers when it is told to.
 pub fn waiting(lab: &Lab, web: &Web, web6: &Web) -> Result<Running> {
@@ -94,5 +99,25 @@ fn way_out_moves(lab: &Lab) -> Result<()> {
              ip -6 route del default; ip -6 route add default via fe80::2 dev {HOST_DEVICE}"
         ),
     )?;
+    lab.assert_clean(&before)
+}
+
+/// As a VPN that is connected anew each time: its device forwards nothing then. It is recorded and guarded once.
+fn way_out_comes_back_and_back(lab: &Lab) -> Result<()> {
+    let before = lab.snapshot()?;
+    let mut run = lab.nsntrace(["sh", "-c", "echo ready; read line"])?.told().spawn()?;
+    run.says("ready")?;
+    let forwarding = format!("/proc/sys/net/ipv4/conf/{HOST_DEVICE}/forwarding");
+    for metric in 1..=3 {
+        sh(lab, &format!("echo 0 > {forwarding}; ip route add default via 10.99.0.2 metric {metric}"))?;
+        until("forwarding", SOON, || Ok((lab.host(["cat", &forwarding])?.output()? == "1\n").then_some(())))?;
+    }
+    let record = lab.host(["sh", "-c", "cat /run/nsntrace/????????"])?.output()?;
+    let recorded = record.matches("\"Forwarding\"").count();
+    let guards = lab.host(["iptables-save"])?.output()?.matches("nsntrace:guard").count();
+    run.stdin_pipe()?.write_all(b"\n")?;
+    run.wait()?.exited(0)?;
+    ensure!((recorded, guards) == (1, 1), "recorded {recorded} times, guarded by {guards} rules:\n{record}");
+    sh(lab, "for metric in 1 2 3; do ip route del default metric $metric; done")?;
     lab.assert_clean(&before)
 }

@@ -52,7 +52,7 @@ pub struct Ports {
 #[derive(Debug)]
 pub struct Relay {
     ports: Ports,
-    // In this order: the thread ends when the sender is gone.
+    // The thread ends when the sender is gone.
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }

@@ -31,7 +31,8 @@ pub struct NameServer {
 }
 
 impl ResolvConf {
-    /// Reads it as the C library does: keywords begin their line, and without a server there is one on this host.
+    /// Reads it as the C library does: keywords begin their line, and without a server there is one on this host. Addresses
+    /// have all of their numbers.
     pub fn parse(text: &str) -> Self {
         let lines = || text.lines().map(|line| line.trim_end_matches('\r'));
         let mut servers: Vec<_> =

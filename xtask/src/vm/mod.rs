@@ -30,6 +30,9 @@ const MEMORY_MIB: u32 = 1024;
 const SCENARIO_LIMIT: Duration = Duration::from_secs(180);
 const TESTS_LIMIT: Duration = Duration::from_secs(45 * 60);
 
+/// An emulated processor takes some ten times as long, and tests wait accordingly.
+const SLOW: &str = "NSNTRACE_TESTS_PATIENCE=10";
+
 /// Traces a download under each of `versions` (all of [`VERSIONS`] if empty) and prints one line for each.
 ///
 /// `target` is the workspace's target directory: kernels are kept in `vm/` below it. `nsntrace` is the binary under
@@ -104,7 +107,7 @@ fn chosen(versions: &[String]) -> Vec<&str> {
 fn test_command(nsntrace: &Path, binary: &Path, args: &[String]) -> Result<String> {
     let folder = std::env::current_dir().context("cannot tell the working directory")?;
     let mut command =
-        format!("cd {} && NSNTRACE={} exec {}", quoted(&folder), quoted(nsntrace), quoted(binary));
+        format!("cd {} && {SLOW} NSNTRACE={} exec {}", quoted(&folder), quoted(nsntrace), quoted(binary));
     for word in args {
         command.push(' ');
         command.push_str(&quoted(word.as_ref()));

@@ -14,13 +14,15 @@ const COUNT: u64 = 1_000_000;
 const OTHERS: u64 = 10;
 
 fn books_balance(lab: &Lab) -> Result<()> {
-    let done = flood(lab, &[])?;
+    let done = flood(lab, &[], r#"exec "$0" "$1" "$2""#)?;
     println!("flood: {} of {COUNT} packets dropped with the default buffer", done.dropped()?);
     Ok(())
 }
 
 fn books_balance_of_a_small_buffer(lab: &Lab) -> Result<()> {
-    let done = flood(lab, &["-v", "-B", "64"])?;
+    // Nobody empties the buffer during the second half, however slow the sender is.
+    let script = r#"half=$(($2 / 2)); "$0" "$1" $half; kill -STOP $PPID; "$0" "$1" $half; kill -CONT $PPID"#;
+    let done = flood(lab, &["-v", "-B", "64"], script)?;
     ensure!(done.dropped()? > 0, "nothing was dropped, so nothing was tried");
     ensure!(
         done.stderr.contains("nsntrace: ring buffer full"),
@@ -31,13 +33,16 @@ fn books_balance_of_a_small_buffer(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-fn flood(lab: &Lab, options: &[&str]) -> Result<Done> {
+/// What a script sends that is given the sender, the server and the number of packets.
+fn flood(lab: &Lab, options: &[&str], script: &str) -> Result<Done> {
     let _server = lab.udp_sink(9)?;
-    let program = [env!("CARGO_BIN_EXE_flood"), &format!("{SERVER_ADDRESS}:9"), &COUNT.to_string()];
+    let flood = env!("CARGO_BIN_EXE_flood");
+    let program = ["sh", "-c", script, flood, &format!("{SERVER_ADDRESS}:9"), &COUNT.to_string()];
     let job = lab.nsntrace(options.iter().chain(&program))?.limit(Duration::from_secs(120));
     let done = job.run()?.exited(0)?;
-    let sent = done.text();
-    ensure!(sent.split(' ').next() == Some(&COUNT.to_string()), "the sender sent {sent}");
+    let text = done.text();
+    let sent: u64 = text.lines().filter_map(|line| line.split(' ').next()?.parse::<u64>().ok()).sum();
+    ensure!(sent == COUNT, "the senders sent {text}");
     let (written, dropped) = (done.captured()?, done.dropped()?);
     let info = done.trace().info()?;
     assert_eq!(info.packets, written, "the printed count is not the file's");

@@ -12,6 +12,9 @@ use nsntrace_ebpf::{RecordHeader, linktype};
 
 use crate::{PROCESSORS, lane, ring};
 
+/// Bytes of a VLAN tag, which goes back into its frame.
+const TAG: u32 = 4;
+
 /// Where a program runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Hook {
@@ -62,7 +65,7 @@ pub fn capture(ctx: &impl EbpfContext, hook: Hook, direction: u8) {
         count(&raw mut (*counters).matched, hook);
         if hook == Hook::Tc && lane::put(processor, &packet, cpu) || ring::put(&packet) {
             count(&raw mut (*counters).captured, hook);
-            if packet.cap_len < wire_len {
+            if snaplen < wire_len + TAG && (snaplen < wire_len || packet.is_tagged()) {
                 count(&raw mut (*counters).cut, hook);
             }
             return;
@@ -92,6 +95,13 @@ unsafe fn count(counter: *mut u64, hook: Hook) {
 }
 
 impl Packet {
+    /// Whether the kernel has taken a VLAN tag out of it.
+    #[inline(always)]
+    fn is_tagged(&self) -> bool {
+        // SAFETY: a valid context.
+        self.hook == Hook::Tc && unsafe { (*self.skb).vlan_present } != 0
+    }
+
     /// Writes the header where the packet is to be. `time` is taken only when there is a place: who is held up before it
     /// has one would be stamped long before those that user space has seen meanwhile.
     ///
@@ -105,7 +115,7 @@ impl Packet {
         // SAFETY: the helper has no precondition; a valid context, of which the verifier turns these loads into loads of
         // the kernel's own fields.
         let (time, skb) = unsafe { (bpf_ktime_get_boot_ns(), &*self.skb) };
-        let tagged = self.hook == Hook::Tc && skb.vlan_present != 0;
+        let tagged = self.is_tagged();
         let header = RecordHeader {
             time,
             wire_len: skb.len,

@@ -49,7 +49,7 @@ fn tc_egress(ctx: TcContext) -> i32 {
     TC_ACT_UNSPEC
 }
 
-/// For a cgroup's packets this is the verdict that lets them pass, whatever others say of them.
+/// For a cgroup's packets this is the verdict that lets them pass, unless somebody else is against it.
 const PASS: i32 = 1;
 
 #[cgroup_skb]

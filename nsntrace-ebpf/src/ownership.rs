@@ -48,6 +48,8 @@ pub struct Tag {
 pub mod process {
     /// It has not ended.
     pub const ALIVE: u32 = 1;
+    /// It is followed, or was until its end.
+    pub const FOLLOWED: u32 = 4;
     /// Its name is one of those of `--process`.
     pub const WANTED: u32 = 2;
 }

@@ -5,6 +5,7 @@ pub mod news;
 pub mod present;
 mod process;
 pub mod processes;
+pub mod words;
 
 use nsntrace_ebpf::ownership::NAME;
 

@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use nsntrace_ebpf::ownership::{
     MOST_NAMES, NAME,
-    process::{ALIVE, WANTED as IS_WANTED},
+    process::{ALIVE, FOLLOWED, WANTED as IS_WANTED},
 };
 
 /// What is known of each, by their numbers. Those that have ended stay until there are too many: packets of theirs may come
@@ -22,7 +22,7 @@ static WANTED: HashMap<[u8; NAME], u8> = HashMap::with_max_entries(MOST_NAMES as
 #[unsafe(no_mangle)]
 static IS_PICKY: Global<u32> = Global::new(0);
 
-/// What is known of a process; 0 where it is not followed.
+/// What is known of a process; 0 where none of that number was ever followed.
 #[inline(always)]
 pub fn get(pid: u32) -> u32 {
     // SAFETY: a word is read in one step.
@@ -40,7 +40,7 @@ pub fn is_alive(pid: u32) -> bool {
 pub fn follow(pid: u32, name: &[u8; NAME]) -> u32 {
     // SAFETY: nothing is read.
     let is_wanted = IS_PICKY.load() != 0 && unsafe { WANTED.get(name) }.is_some();
-    let known = ALIVE | if is_wanted { IS_WANTED } else { 0 };
+    let known = ALIVE | FOLLOWED | if is_wanted { IS_WANTED } else { 0 };
     set(pid, known);
     known
 }

@@ -13,7 +13,7 @@ use aya_ebpf::{
     maps::{CgroupArray, RingBuf},
     programs::RawTracePointContext,
 };
-use nsntrace_ebpf::ownership::{ARGUMENTS, Event, Exec, FILE, NAME, kind};
+use nsntrace_ebpf::ownership::{ARGUMENTS, Event, Exec, FILE, NAME, kind, process::ALIVE};
 
 use super::{
     memory::{BPRM_FILENAME, MM_ARG_END, MM_ARG_START, TASK_MM, TASK_PID, TASK_TGID, field},
@@ -34,8 +34,10 @@ static IS_TOLD: Global<u32> = Global::new(0);
 fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
     let (parent, _) = current();
     let known = match processes::get(parent) {
-        0 if is_in_cgroup() => processes::follow(parent, &name()),
-        known => known,
+        known if known & ALIVE != 0 => known,
+        // The number may be that of one that has ended.
+        _ if is_in_cgroup() => processes::follow(parent, &name()),
+        _ => 0,
     };
     let child: u64 = ctx.arg(1);
     let pid: u32 = field(child, &TASK_PID);
@@ -51,7 +53,7 @@ fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
     let (pid, _) = current();
-    if processes::get(pid) != 0 || is_in_cgroup() {
+    if processes::is_alive(pid) || is_in_cgroup() {
         processes::follow(pid, &name());
         tell_exec(pid, ctx.arg(2));
     }

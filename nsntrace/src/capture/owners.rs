@@ -13,7 +13,7 @@ use aya::{
 };
 use nsntrace_ebpf::ownership::{
     names,
-    process::{ALIVE, WANTED},
+    process::{ALIVE, FOLLOWED, WANTED},
 };
 
 use super::{
@@ -25,6 +25,7 @@ use super::{
 use crate::{
     error::{Context, Result},
     ownership::{Name, Owners, layout, news::News, present},
+    page,
     words::say,
 };
 
@@ -59,7 +60,7 @@ impl Knowledge {
         loader
             .override_global(names::IS_PICKY, &self.is_picky, false)
             .override_global(names::IS_TOLD, &self.is_told, false)
-            .map_max_entries(names::EVENTS, if self.is_told == 0 { 4096 } else { EVENTS });
+            .map_max_entries(names::EVENTS, if self.is_told == 0 { page::size() } else { EVENTS });
     }
 }
 
@@ -145,7 +146,7 @@ pub(super) fn adopt(ebpf: &mut Ebpf, path: &Path, owners: &Owners) -> Result<Vec
 
 fn note_process(ebpf: &mut Ebpf, process: &News, owners: &Owners) -> Result<()> {
     let is_wanted = Name::new(&process.name).is_ok_and(|name| owners.only.contains(&name));
-    let known = ALIVE | if is_wanted { WANTED } else { 0 };
+    let known = ALIVE | FOLLOWED | if is_wanted { WANTED } else { 0 };
     let map = ebpf.map_mut(names::PROCESSES).ok_or_else(|| missing(names::PROCESSES))?;
     let mut map: HashMap<_, u32, u32> = HashMap::try_from(map).context("use", names::PROCESSES)?;
     // It is there already if the kernel side was faster.
@@ -159,9 +160,9 @@ fn note_process(ebpf: &mut Ebpf, process: &News, owners: &Owners) -> Result<()> 
 fn note_sockets(ebpf: &mut Ebpf, pid: u32) -> Result<()> {
     let map = ebpf.map_mut(names::TAGS).ok_or_else(|| missing(names::TAGS))?;
     let mut map: SkStorage<_, [u32; 2]> = SkStorage::try_from(map).context("use", names::TAGS)?;
-    for socket in present::sockets(pid).context("look at the sockets of process", pid)? {
+    let looked = present::each_socket(pid, |socket| {
         // It has a tag already if an older process has it too.
         let _ = map.insert(&socket, [pid, 0], BPF_NOEXIST);
-    }
-    Ok(())
+    });
+    looked.context("look at the sockets of process", pid)
 }

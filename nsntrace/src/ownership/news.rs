@@ -2,6 +2,8 @@
 
 use nsntrace_ebpf::ownership::{ARGUMENTS, Event, Exec, FILE, kind};
 
+use super::words::Words;
+
 /// What happened to a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct News {
@@ -27,7 +29,7 @@ pub enum Kind {
         /// The path that was executed, as it was given; empty where it is not known.
         file: String,
         /// Its words; empty where they are not known.
-        words: Vec<String>,
+        words: Words,
     },
     /// It was there before it was followed. The time is that of its beginning.
     Present {
@@ -36,7 +38,7 @@ pub enum Kind {
         /// The path of its executable; empty where it is not known.
         file: String,
         /// Its words; empty where they are not known.
-        words: Vec<String>,
+        words: Words,
     },
     /// It ends.
     Exit,
@@ -47,10 +49,9 @@ impl News {
     pub fn read(record: &[u8]) -> Option<Self> {
         let number = |at: usize| record.get(at..)?.first_chunk().copied().map(u32::from_ne_bytes);
         let time = record.first_chunk().copied().map(u64::from_ne_bytes)?;
-        let field = |at: usize| number(at);
         let name = record.get(std::mem::offset_of!(Event, name)..)?.get(..nsntrace_ebpf::ownership::NAME)?;
-        let kind = match field(std::mem::offset_of!(Event, kind))? {
-            kind::FORK => Kind::Fork(field(std::mem::offset_of!(Event, parent))?),
+        let kind = match number(std::mem::offset_of!(Event, kind))? {
+            kind::FORK => Kind::Fork(number(std::mem::offset_of!(Event, parent))?),
             kind::EXEC => {
                 let part = |at: usize, length: usize, most: usize| {
                     record.get(at..)?.get(..(number(length)? as usize).min(most))
@@ -59,22 +60,16 @@ impl News {
                     (std::mem::offset_of!(Event, file), std::mem::offset_of!(Event, arguments));
                 Kind::Exec {
                     file: text(part(std::mem::offset_of!(Exec, file), file, FILE)?),
-                    words: words(part(std::mem::offset_of!(Exec, arguments), arguments, ARGUMENTS)?),
+                    words: Words::new(part(std::mem::offset_of!(Exec, arguments), arguments, ARGUMENTS)?),
                 }
             }
             kind::EXIT => Kind::Exit,
             _ => return None,
         };
         let (pid, user) =
-            (field(std::mem::offset_of!(Event, pid))?, field(std::mem::offset_of!(Event, user))?);
+            (number(std::mem::offset_of!(Event, pid))?, number(std::mem::offset_of!(Event, user))?);
         Some(Self { time, pid, user, name: text(until_zero(name)), kind })
     }
-}
-
-/// The words that stand in memory, each with a zero behind it; what is cut has none.
-pub fn words(bytes: &[u8]) -> Vec<String> {
-    let bytes = bytes.strip_suffix(&[0]).unwrap_or(bytes);
-    if bytes.is_empty() { Vec::new() } else { bytes.split(|byte| *byte == 0).map(text).collect() }
 }
 
 fn until_zero(bytes: &[u8]) -> &[u8] {

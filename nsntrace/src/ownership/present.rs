@@ -8,7 +8,10 @@ use std::{
 
 use nix::unistd::{SysconfVar, sysconf};
 
-use super::news::{Kind, News, words};
+use super::{
+    news::{Kind, News},
+    words::Words,
+};
 use crate::cgroup::below;
 
 /// The initial namespace of processes: the kernel side tells numbers of that.
@@ -47,7 +50,7 @@ fn process(pid: u32) -> Option<News> {
         kind: Kind::Present {
             parent,
             file: file.to_string_lossy().into_owned(),
-            words: words(&read("cmdline").ok()?),
+            words: Words::new(&read("cmdline").ok()?),
         },
     })
 }
@@ -68,13 +71,13 @@ pub fn is_there(pid: u32) -> bool {
     Path::new("/proc").join(pid.to_string()).exists()
 }
 
-/// The sockets of a process.
+/// Has `look` look at the sockets of a process, one after the other: what it closes meanwhile is not really closed.
 ///
 /// # Errors
-/// Where the process may not be looked at.
-pub fn sockets(pid: u32) -> io::Result<Vec<OwnedFd>> {
+/// Where the process may not be looked at, or the last that could not be had of its sockets.
+pub fn each_socket(pid: u32, mut look: impl FnMut(OwnedFd)) -> io::Result<()> {
     let process = open(pid)?;
-    let mut sockets = Vec::new();
+    let mut result = Ok(());
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
         let is_socket = |path: &Path| path.to_string_lossy().starts_with("socket:");
         if !fs::read_link(entry.path()).is_ok_and(|path| is_socket(&path)) {
@@ -82,13 +85,13 @@ pub fn sockets(pid: u32) -> io::Result<Vec<OwnedFd>> {
         }
         let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         match take(&process, number) {
-            Ok(socket) => sockets.push(socket),
+            Ok(socket) => look(socket),
             // Closed meanwhile.
             Err(error) if error.raw_os_error() == Some(libc::EBADF) => {}
-            Err(error) => return Err(error),
+            Err(error) => result = Err(error),
         }
     }
-    Ok(sockets)
+    result
 }
 
 /// A descriptor for a process.
@@ -132,8 +135,10 @@ mod tests {
         let found = process(std::process::id()).expect("it is there");
         let Kind::Present { parent, words, .. } = found.kind else { panic!("{found:?}") };
         assert_eq!(parent, std::os::unix::process::parent_id());
-        assert!(words.len() == std::env::args().count() && is_there(found.pid));
+        assert!(words.iter().count() == std::env::args().count() && is_there(found.pid));
         let _socket = TcpListener::bind("127.0.0.1:0").expect("bound");
-        assert!(!sockets(found.pid).expect("one's own").is_empty());
+        let mut count = 0;
+        each_socket(found.pid, |_| count += 1).expect("one's own");
+        assert!(count > 0);
     }
 }

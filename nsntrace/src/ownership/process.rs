@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use super::words::Words;
 use crate::words::{as_a_shell_has_it, plain};
 
 /// A process, from its beginning or from when it became this program, to its end or until it became another.
@@ -25,7 +26,7 @@ pub(super) struct Run {
     /// Empty where it is not known.
     pub(super) file: String,
     /// Empty where they are not known.
-    pub(super) words: Vec<String>,
+    pub(super) words: Words,
     /// Packets that it owned.
     pub(super) packets: u64,
 }

@@ -60,12 +60,6 @@ impl Processes {
         }
     }
 
-    /// The name that a process had at a time in nanoseconds of `CLOCK_BOOTTIME`; none where it is not known.
-    pub fn name(&self, pid: u32, time: u64) -> Option<&str> {
-        let runs = self.runs.get(&pid)?;
-        runs.get(at(runs, time)).map(|run| &run.name[..])
-    }
-
     /// The owner of a packet, to whom it is counted; none if it has none.
     pub fn owner(&mut self, header: &RecordHeader) -> Option<Owner<'_>> {
         let pid = Some(header.owner).filter(|pid| *pid != 0)?;
@@ -142,14 +136,14 @@ fn at(runs: &[Run], time: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::words::Words, *};
 
     fn news(time: u64, pid: u32, name: &str, kind: Kind) -> News {
         News { time, pid, user: 1000, name: name.into(), kind }
     }
 
     fn exec(file: &str, words: &[&str]) -> Kind {
-        Kind::Exec { file: file.into(), words: words.iter().map(|word| (*word).to_owned()).collect() }
+        Kind::Exec { file: file.into(), words: Words::new(words.join("\0").as_bytes()) }
     }
 
     /// A shell that starts a client, which sends a packet and ends.
@@ -178,12 +172,12 @@ mod tests {
     #[test]
     fn a_name_is_that_of_the_time() {
         let mut processes = story();
-        assert_eq!(processes.name(1, 60), Some("sh"));
-        assert_eq!(processes.name(2, 15), Some("sh"), "a moment before the kernel tells of it");
-        assert_eq!(processes.name(2, 29), Some("sh"));
-        assert_eq!(processes.name(2, 30), Some("curl"));
-        assert_eq!(processes.name(2, 99), Some("curl"), "packets come later than an end");
-        assert_eq!(processes.name(3, 60), None);
+        assert_eq!(owner(&mut processes, 1, 60), Some("sh"));
+        assert_eq!(owner(&mut processes, 2, 15), Some("sh"), "a moment before the kernel tells of it");
+        assert_eq!(owner(&mut processes, 2, 29), Some("sh"));
+        assert_eq!(owner(&mut processes, 2, 30), Some("curl"));
+        assert_eq!(owner(&mut processes, 2, 99), Some("curl"), "packets come later than an end");
+        assert_eq!(owner(&mut processes, 3, 60), Some(""));
         processes.take(news(70, 2, "sh", Kind::Fork(1)), Duration::new(2, 0));
         assert_eq!(owner(&mut processes, 2, 69), Some("curl"));
         assert_eq!(owner(&mut processes, 2, 70), Some("sh"));
@@ -223,11 +217,11 @@ mod tests {
             let (pid, time) = (100 + number % 30_000, 100 + u64::from(number));
             processes.take(news(time, pid, "sh", Kind::Fork(1)), Duration::from_secs(time));
             processes.take(news(time, pid, "sh", Kind::Exit), Duration::from_secs(time));
-            assert_eq!(processes.name(pid, time), Some("sh"));
+            assert_eq!(owner(&mut processes, pid, time), Some("sh"));
         }
         assert!(processes.count <= MOST);
         assert_eq!(processes.count + usize::try_from(processes.forgotten).expect("few"), 50_003);
-        assert_eq!(processes.name(1, 60), Some("sh"), "who lives is not forgotten");
+        assert_eq!(owner(&mut processes, 1, 60), Some("sh"), "who lives is not forgotten");
         assert!(
             processes
                 .lines(Duration::ZERO, Duration::MAX)

@@ -112,7 +112,7 @@ pub enum Words {
 }
 
 /// Largest ring buffer in KiB: the kernel takes its size as 32 bits.
-const MAX_BUFFER_KIB: u32 = 2 << 20;
+pub const MAX_BUFFER_KIB: u32 = 2 << 20;
 
 impl Config {
     /// Checks the command line.

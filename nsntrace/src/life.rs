@@ -17,14 +17,14 @@ use crate::{
     signals::{Message, SignalStream, send},
     tracee::{News, news},
     tree::Tree,
-    words::{Voice, plain, say},
+    words::{Voice, process, say},
 };
 
 /// How long a tree may take to end when it was asked to.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A second request within this time is the same one, come by way of the process group too.
-const SAME_REQUEST: Duration = Duration::from_millis(500);
+pub const SAME_REQUEST: Duration = Duration::from_millis(500);
 
 /// How long a tree may outlive its program before it is said who is left.
 const LINGER: Duration = Duration::from_secs(1);
@@ -172,12 +172,18 @@ impl Life {
         if self.status.is_some() {
             return self.insist(Signal::SIGTERM);
         }
-        if !message.from_terminal {
+        if !message.from_terminal || !self.has_heard(message.signal) {
             send(self.pid, message.signal);
         }
         if matches!(message.signal, Signal::SIGTERM | Signal::SIGHUP) {
             self.insist(message.signal);
         }
+    }
+
+    /// Whether the terminal has sent a signal to the program as well: a key's goes to a whole process group, the end of the
+    /// terminal to the first of a session alone.
+    fn has_heard(&self, signal: Signal) -> bool {
+        signal != Signal::SIGHUP && getpgid(Some(self.pid)) == Ok(getpgrp())
     }
 
     /// Gives the tree some time, and none when asked again.
@@ -248,8 +254,7 @@ impl Looks {
 
 /// What a process is called, and its number.
 fn name(pid: Pid) -> String {
-    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    format!("{} ({pid})", plain(name.trim_end()))
+    process(pid.as_raw().cast_unsigned())
 }
 
 async fn at(time: Option<Instant>) {

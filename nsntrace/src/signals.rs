@@ -42,7 +42,7 @@ pub struct Dispositions {
 pub struct Message {
     /// Which.
     pub signal: Signal,
-    /// Whether the kernel sent it, as for Ctrl-C: then it went to the whole foreground group, the program included.
+    /// Whether the kernel sent it, as for Ctrl-C: then it went to the whole foreground group.
     pub from_terminal: bool,
 }
 

@@ -34,7 +34,7 @@ use crate::{
     error::{Context, Error, Result},
     host::{Changes, guardian::Guardian, link::Names},
     join::{Joined, join, settle, upkeep::Upkeep},
-    life::{Event, Life},
+    life::{Event, Life, SAME_REQUEST},
     limits::Limits,
     namespace::{covers::Covers, keeper::Keeper, netns::Netns, quiet},
     output::{
@@ -53,7 +53,7 @@ use crate::{
     tls_keys::{KeyFile, Keys},
     tracee::{self, Start, Streams},
     tree::Tree,
-    words::{Voice, say},
+    words::{Voice, plain, say},
 };
 
 /// How often the running count is renewed.
@@ -89,7 +89,7 @@ pub fn program(config: &Config) -> Result<u8> {
     let trace = record(config, &mut host, files, limits, signals, &netns, &mut changes, joined, attached);
     let ended = event_loop()?.block_on(trace);
     for error in changes.undo() {
-        say!("nsntrace: {error}");
+        say!("nsntrace: {}", plain(&error.to_string()));
     }
     let (status, summary) = ended?;
     tell(config, summary);
@@ -173,21 +173,27 @@ async fn record(
 
     let stoppable = Stoppable::begin()?;
     let upkeep = Upkeep::new(changes, config, host, &joined);
-    let status = follow(config, &mut life, &mut recording, upkeep, &keeper, &audience, log).await?;
+    let followed = follow(config, &mut life, &mut recording, upkeep, &keeper, &audience, log).await;
     drop(stoppable);
-    quiet::wait(netns)?;
+    let quiet = quiet::wait(netns);
     // With the link goes what is attached to it, and the kernel waits once for both.
     for error in changes.undo_early(&recording.links(&joined.names.inner)) {
-        say!("nsntrace: {error}");
+        say!("nsntrace: {}", plain(&error.to_string()));
     }
     tokio::select! {
         finished = recording.finish() => finished?,
         // Wireshark asks for the end however it came about, and more than once.
-        () = life.asked_to_end(), if !config.as_extcap => {
+        () = insisting(life.asked_to_end()), if !config.as_extcap => {
             say!("nsntrace: ended while packets were still being written to the trace");
         }
     }
-    Ok((status, recording.into_summary()))
+    quiet.and(followed).map(|status| (status, recording.into_summary()))
+}
+
+/// Somebody asks for the end, and it does not come: what was asked before that was near may be heard only now.
+async fn insisting(asked: impl Future<Output = ()>) {
+    asked.await;
+    sleep(SAME_REQUEST).await;
 }
 
 /// Until the program's tree has ended; the capture may end before.

@@ -44,6 +44,12 @@ pub fn as_a_shell_has_it<W: AsRef<str>>(words: impl Iterator<Item = W>) -> Strin
     words.map(quoted).collect::<Vec<_>>().join(" ")
 }
 
+/// What a process is called, and its number. Its name is whatever somebody chose.
+pub fn process(pid: u32) -> String {
+    let name = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+    format!("{} ({pid})", plain(String::from_utf8_lossy(&name).trim_end()))
+}
+
 /// The lines of another program's message as one.
 pub fn one_line(text: &str) -> String {
     let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();

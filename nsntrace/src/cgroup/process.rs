@@ -9,7 +9,7 @@ use std::{
 use super::{below, locate, mounts};
 use crate::{
     error::{Context, Error, Result},
-    words::plain,
+    words::{plain, process},
 };
 
 /// How many others are named.
@@ -91,16 +91,12 @@ fn descends_from(pid: u32, is_one: impl Fn(u32) -> bool) -> bool {
 
 /// A number of a process's status.
 fn field(pid: u32, name: &str) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+    let status = fs::read(format!("/proc/{pid}/status")).ok()?;
+    String::from_utf8_lossy(&status).lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
 }
 
 fn name(pid: u32) -> String {
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    match pid {
-        0 => "one of another pid namespace".to_owned(),
-        _ => format!("{} ({pid})", plain(name.trim_end())),
-    }
+    if pid == 0 { "one of another pid namespace".to_owned() } else { process(pid) }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use std::{
     env,
     ffi::OsString,
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::process::CommandExt},
     path::Path,
     process::{Child, Command, Stdio},
 };
@@ -38,6 +38,9 @@ pub fn trace(words: &[OsString]) -> Result<u8> {
     signals.thread_block().context("block", "signals")?;
     // While it is open, the trace goes on: see `--as-extcap`.
     let (ends, goes_on) = pipe2(OFlag::O_CLOEXEC).context("make", "a pipe")?;
+    // Who asks for a password is to hear of a stop.
+    // SAFETY: it makes one system call.
+    unsafe { starter.pre_exec(|| Ok(SigSet::empty().thread_set_mask()?)) };
     let child = starter.stdin(ends).spawn().context("start", starter.get_program().display())?;
     let is_success = follow(child, goes_on, &signals)?;
     Ok(u8::from(!is_success))
@@ -58,6 +61,14 @@ fn follow(mut child: Child, goes_on: OwnedFd, signals: &SigSet) -> Result<bool> 
     }
 }
 
+/// pkexec's option for whom it starts to be in the same folder, and not in root's home: version 121 and later have it.
+const KEEP_FOLDER: &str = "--keep-cwd";
+
+fn keeps_folder(pkexec: &Path) -> bool {
+    let help = Command::new(pkexec).arg("--help").output();
+    help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains(KEEP_FOLDER))
+}
+
 /// What starts this file as root: sudo where it does so without a password, else pkexec, which has its own ways to ask.
 fn starter(own: &Path) -> Result<Command> {
     let find = |name: &str| tracee::find(name.as_ref()).ok();
@@ -65,6 +76,7 @@ fn starter(own: &Path) -> Result<Command> {
         return Ok(through(&sudo, &["-n", "--"], own));
     }
     match find("pkexec") {
+        Some(pkexec) if keeps_folder(&pkexec) => Ok(through(&pkexec, &[KEEP_FOLDER], own)),
         Some(pkexec) => Ok(through(&pkexec, &[], own)),
         None => Err(Error::told(format!(
             "a trace needs root: let sudo run {} without a password, install pkexec, or run Wireshark as root",

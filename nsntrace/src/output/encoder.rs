@@ -96,8 +96,8 @@ impl Encoder {
     }
 
     /// Ends a file that holds what passed between two moments, with these lines of its processes.
-    pub(super) fn end(&self, out: &mut Vec<u8>, from: &Moment, to: &Moment, processes: Vec<String>) {
-        match &self.kind {
+    pub(super) fn end(&mut self, out: &mut Vec<u8>, from: &Moment, to: &Moment, processes: Vec<String>) {
+        match &mut self.kind {
             Kind::Pcap { .. } => {}
             Kind::Pcapng(pcapng) => pcapng.end(out, from, to, processes),
         }

@@ -154,7 +154,7 @@ fn halves(number: u64) -> [u32; 2] {
     [[a, b, c, d], [e, f, g, h]].map(u32::from_le_bytes)
 }
 
-/// Lengths and numbers here are bounded by the snapshot length and the number of interfaces.
+/// Lengths and numbers are bounded: by the snapshot length, the number of interfaces, and what a block of comments takes.
 fn word(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
@@ -259,6 +259,45 @@ mod tests {
             ];
             assert_eq!(kinds.collect::<Vec<_>>(), expected);
         }
+    }
+
+    #[test]
+    fn a_file_without_a_packet_has_an_interface() {
+        let mut out = Vec::new();
+        let mut pcapng = Pcapng::new(Section { interfaces: Vec::new(), link_type: RAW, ..section() });
+        pcapng.begin(&mut out);
+        pcapng.end(&mut out, &Moment::default(), &Moment::default(), vec!["a line".into()]);
+        let [Block::InterfaceDescription(interface), Block::InterfaceStatistics(statistics)] =
+            &blocks(&out)[..]
+        else {
+            panic!("{:?}", blocks(&out))
+        };
+        assert_eq!(u32::from(interface.linktype), u32::from(RAW));
+        assert_eq!(statistics.options.last(), Some(&Counted::Comment("a line".into())));
+    }
+
+    #[test]
+    fn no_block_is_too_large_for_its_readers() {
+        let mut out = Vec::new();
+        let mut pcapng = Pcapng::new(section());
+        pcapng.begin(&mut out);
+        let lines: Vec<_> = (0..2000).map(|number| format!("{number} {}", "x".repeat(9000))).collect();
+        pcapng.end(&mut out, &Moment::default(), &Moment::default(), lines.clone());
+        let mut rest = &out[..];
+        while let Some((head, _)) = rest.split_first_chunk::<8>() {
+            let length = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
+            assert!(length < 2 << 20, "{length}");
+            rest = &rest[length..];
+        }
+        let mut found = Vec::new();
+        for block in blocks(&out).into_iter().filter_map(Block::into_interface_statistics) {
+            assert_eq!(block.interface_id, 0);
+            found.extend(block.options.into_iter().filter_map(|option| match option {
+                Counted::Comment(line) => Some(line.into_owned()),
+                _ => None,
+            }));
+        }
+        assert_eq!(found, lines);
     }
 
     #[test]

@@ -271,8 +271,9 @@ impl Writer {
     fn begin_file(&mut self, moment: Moment) -> Result<()> {
         self.began = moment;
         self.length = 0;
+        // Where it is somebody else's, what is in it is theirs.
         let result = self.files.begin();
-        self.told(result)?;
+        result.context("write to", self.files.file().name())?;
         self.encoder.begin(&mut self.block);
         if let Some(keys) = &self.keys {
             self.encoder.secrets(&mut self.block, &keys.recent());

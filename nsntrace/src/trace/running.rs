@@ -6,7 +6,7 @@ use nix::{net::if_::if_indextoname, sys::signal::Signal};
 use nsntrace_ebpf::linktype;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Audience, COUNT_EVERY, Counted, done, event_loop, pass_on, talk, tell, until};
+use super::{Audience, COUNT_EVERY, Counted, done, event_loop, insisting, pass_on, talk, tell, until};
 use crate::{
     capabilities,
     capture::{Hook, KernelLog, Loaded, Settings, drain::Drain},
@@ -69,16 +69,16 @@ async fn record(
     let signals = signals.stream()?;
 
     let stoppable = Stoppable::begin()?;
-    follow(config, &mut present, &mut recording, removal, &signals, &audience, log).await?;
+    let followed = follow(config, &mut present, &mut recording, removal, &signals, &audience, log).await;
     drop(stoppable);
     tell_of_strangers(&mut present, voice);
     tokio::select! {
         finished = recording.finish() => finished?,
-        () = signals.asked_to_end(), if !config.as_extcap => {
+        () = insisting(signals.asked_to_end()), if !config.as_extcap => {
             say!("nsntrace: ended while packets were still being written to the trace");
         }
     }
-    Ok(recording.into_summary())
+    followed.map(|()| recording.into_summary())
 }
 
 /// Until the end: somebody asks for it, the time is over, enough is written or no more can be, or the cgroup has gone.

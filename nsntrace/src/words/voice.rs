@@ -10,7 +10,10 @@ use std::{
 use nsntrace_ebpf::Counters;
 
 use super::{plain, say};
-use crate::{config::Words, error::Error};
+use crate::{
+    config::{MAX_BUFFER_KIB, Words},
+    error::Error,
+};
 
 /// The words of a trace, as far as they are wanted.
 #[derive(Clone, Copy, Debug)]
@@ -140,10 +143,11 @@ impl Voice {
         }
         if counters.dropped > 0 {
             let kib = ring_bytes / 1024;
+            let more = kib.saturating_mul(4).min(MAX_BUFFER_KIB);
+            let advice = if more > kib { format!(": give it more with -B {more}.") } else { ".".into() };
             say!(
-                "{} packets dropped because the ring buffer of {kib} KiB was full: give it more with -B {}.",
-                counters.dropped,
-                u64::from(kib) * 4
+                "{} packets dropped because the ring buffer of {kib} KiB was full{advice}",
+                counters.dropped
             );
         }
         self.detail(format_args!(

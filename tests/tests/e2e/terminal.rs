@@ -5,8 +5,13 @@ use nsntrace_tests::{Job, Lab, Terminal, nsntrace_binary};
 
 use crate::{Case, cases};
 
-pub const CASES: &[Case] =
-    cases![ctrl_c_reaches_the_program_once, ctrl_c_never_escalates, ctrl_z_and_fg, shell_on_the_terminal];
+pub const CASES: &[Case] = cases![
+    ctrl_c_reaches_the_program_once,
+    ctrl_c_reaches_another_process_group,
+    ctrl_c_never_escalates,
+    ctrl_z_and_fg,
+    shell_on_the_terminal
+];
 
 /// Exits with 10 and the number of INTs. It waits a while for one too many.
 const COUNT_INTERRUPTS: &str = "
@@ -36,6 +41,16 @@ fn ctrl_c_reaches_the_program_once(lab: &Lab) -> Result<()> {
     let mut terminal = on_terminal(lab.nsntrace(["python3", "-c", COUNT_INTERRUPTS])?)?;
     terminal.types(Terminal::CTRL_C)?;
     terminal.shows("Finished capturing 0 packets.")?;
+    terminal.process.wait()?.exited(11)?;
+    lab.assert_clean(&before)
+}
+
+/// As that of `timeout` is, and of who daemonises.
+fn ctrl_c_reaches_another_process_group(lab: &Lab) -> Result<()> {
+    let before = lab.snapshot()?;
+    let program = format!("import os\nos.setpgid(0, 0)\n{COUNT_INTERRUPTS}");
+    let mut terminal = on_terminal(lab.nsntrace(["python3", "-c", &program])?)?;
+    terminal.types(Terminal::CTRL_C)?;
     terminal.process.wait()?.exited(11)?;
     lab.assert_clean(&before)
 }

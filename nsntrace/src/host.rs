@@ -40,7 +40,7 @@ use nix::sys::signal::Signal;
 
 use crate::{
     error::{Error, Result},
-    words::say,
+    words::{plain, say},
 };
 use change::Change;
 use guardian::Guardian;
@@ -144,7 +144,7 @@ impl Changes {
 impl Drop for Changes {
     fn drop(&mut self) {
         for error in self.undo_early(&[]) {
-            say!("nsntrace: {error}");
+            say!("nsntrace: {}", plain(&error.to_string()));
         }
     }
 }

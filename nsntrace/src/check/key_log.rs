@@ -17,8 +17,8 @@ use crate::{
 
 /// Whether the program can have a key log of its own.
 pub(super) fn check() -> Result<()> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").context("read", "the list of mounts")?;
-    if !mounts.lines().any(|mount| mount.split(' ').nth(4) == Some("/")) {
+    let mounts = fs::read("/proc/self/mountinfo").context("read", "the list of mounts")?;
+    if !String::from_utf8_lossy(&mounts).lines().any(|mount| mount.split(' ').nth(4) == Some("/")) {
         return Err(Error::told(
             "--tls-keys needs a mount of its own for the program, and the root of this chroot is no mount point: \
              bind it to itself with 'mount --bind'",

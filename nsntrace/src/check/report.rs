@@ -4,6 +4,7 @@
 use std::{
     fmt::Display,
     io::{self, Write},
+    slice::from_ref,
 };
 
 use aya::util::KernelVersion;
@@ -147,8 +148,15 @@ fn network(report: &mut Report, config: &Config) -> io::Result<()> {
     let (uplinks4, uplinks6) = (&survey.uplinks, &survey.uplinks6);
     uses("uplinks IPv4", names(uplinks4, "IPv4"))?;
     uses("uplinks IPv6", names(uplinks6, "IPv6"))?;
-    uses("forwarding IPv4", forwarding4(uplinks4))?;
-    let forwarding6 = forwarding6(uplinks6);
+    let only = device(config).ok().flatten();
+    let (inlets4, inlets6) = match &only {
+        Some(device) => (from_ref(device), from_ref(device)),
+        None if config.published.is_empty() => (&uplinks4[..], &uplinks6[..]),
+        None => (&survey.inlets[..], &survey.inlets6[..]),
+    };
+    uses("forwarding IPv4", forwarding4(inlets4))?;
+    let out = only.as_ref().or(uplinks4.first()).or(uplinks6.first());
+    let forwarding6 = forwarding6(out.map_or(DEFAULT_MTU, |device| device.mtu), inlets6);
     let has_ipv6 = forwarding6.is_ok() && packet_filter::find(Family::V6).is_ok();
     uses("forwarding IPv6", forwarding6)?;
     uses("name servers", Ok(name_servers(config, has_ipv6)))?;
@@ -175,8 +183,8 @@ fn forwarding4(uplinks: &[Device]) -> Result<String> {
     if states.is_empty() { Ok("nothing is to be forwarded".to_owned()) } else { Ok(states.join(", ")) }
 }
 
-fn forwarding6(uplinks: &[Device]) -> Result<String> {
-    ipv6::check(uplinks.first().map_or(DEFAULT_MTU, |device| device.mtu))?;
+fn forwarding6(mtu: u32, uplinks: &[Device]) -> Result<String> {
+    ipv6::check(mtu)?;
     if forwarding6::is_router()? {
         return Ok("on already: the host is a router".to_owned());
     }

@@ -17,9 +17,12 @@ pub struct Device {
 }
 
 impl Device {
-    /// The device of that name, as the kernel describes its link.
+    /// The device that the kernel describes so: it may have been asked for by another of its names.
     pub(super) fn new(name: &str, link: &LinkMessage) -> Self {
-        Self { name: name.to_owned(), mtu: netlink::mtu(link).unwrap_or(DEFAULT_MTU) }
+        Self {
+            name: netlink::name(link).unwrap_or(name).to_owned(),
+            mtu: netlink::mtu(link).unwrap_or(DEFAULT_MTU),
+        }
     }
 }
 

@@ -8,8 +8,12 @@ use std::{
 
 use nix::fcntl::Flock;
 
-use super::{change::Change, run_dir::RUN_DIR, run_id::RunId};
-use crate::error::{Context, Result};
+use super::{
+    change::Change,
+    run_dir::{MAX_RECORD_BYTES, RUN_DIR},
+    run_id::RunId,
+};
+use crate::error::{Context, Error, Result};
 
 /// The record of a run, locked by its owner.
 #[derive(Debug)]
@@ -49,6 +53,9 @@ impl Journal {
         let mut line = serde_json::to_vec(&change).context("write down", "a change")?;
         line.push(b'\n');
         let before = self.file.metadata().context("look at", "a record")?.len();
+        if before + line.len() as u64 > MAX_RECORD_BYTES {
+            return Err(Error::told("there are too many changes for one trace: publish fewer ports"));
+        }
         if let Err(error) = self.file.write_all(&line) {
             // Half a line must not stand before the next one.
             let _ = self.file.set_len(before);

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 use rtnetlink::{
     packet_core::{NLA_HEADER_SIZE, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NlasIterator},
     sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER},
@@ -89,6 +90,9 @@ pub fn change<T>(
     Err(changed_again())
 }
 
+/// Bytes of the kernel's answers that may wait: those to a transaction are all there before one of them can be read.
+const ANSWERS: usize = 32 << 20;
+
 /// What the kernel answers to a transaction for a generation that is over. The C library has no name for it.
 const ERESTART: i32 = 85;
 
@@ -118,6 +122,8 @@ fn is_unknown(error: &io::Error) -> bool {
 
 fn open() -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_NETFILTER)?;
+    // Without it there is room for the answers to some hundred requests.
+    let _ = setsockopt(&socket, RcvBufForce, &ANSWERS);
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
     Ok(socket)

@@ -58,7 +58,8 @@ pub fn remove() -> Result<()> {
 fn ours(payload: &[u8]) -> Option<u8> {
     let (header, table) = payload.split_at_checked(4)?;
     let is_ours = attribute(table, TABLE_NAME).and_then(text) == Some(NAME);
-    is_ours.then_some(header[0])
+    let has_family = [libc::AF_INET, libc::AF_INET6].contains(&header[0].into());
+    (is_ours && has_family).then_some(header[0])
 }
 
 fn name_of(family: Family) -> &'static str {

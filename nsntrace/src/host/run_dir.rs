@@ -33,8 +33,8 @@ const LOCK: &str = "lock";
 /// A folder in it that a program traced with `--tls-keys` finds there, and that is none of what is traced from within.
 const PROGRAM: &str = "program";
 
-/// A record is some hundred bytes long; a larger file is none.
-const MAX_RECORD_BYTES: u64 = 64 << 10;
+/// A record is some hundred bytes long, and some thousand more for each published port; a larger file is none.
+pub(super) const MAX_RECORD_BYTES: u64 = 16 << 20;
 
 /// The run folder, known to be root's own.
 #[derive(Debug)]
@@ -251,8 +251,9 @@ fn is_in_use(namespace: u64) -> bool {
     let holds = |process: PathBuf| {
         leads_there(process.join("ns/net")) || entries(process.join("fd")).any(leads_there)
     };
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    mounts.contains(&name) || entries("/proc".into()).any(holds)
+    // Anybody may choose the names of mount points.
+    let mounts = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    String::from_utf8_lossy(&mounts).contains(&name) || entries("/proc".into()).any(holds)
 }
 
 fn refused() -> io::Error {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    words::say,
+    words::{plain, say},
 };
 
 /// What a sweep has come to, in records.
@@ -30,7 +30,7 @@ pub fn sweep(dir: &RunDir, lock: &Lock) -> Result<Swept> {
         let errors = undo(dir, journal, Some(lock), link::delete);
         *if errors.is_empty() { &mut swept.undone } else { &mut swept.failed } += 1;
         for error in errors {
-            say!("nsntrace: a run that died left something behind: {error}");
+            say!("nsntrace: a run that died left something behind: {}", plain(&error.to_string()));
         }
     }
     Ok(swept)
@@ -63,7 +63,11 @@ pub fn undo(
             Err(error) => errors.push(error),
         }
     }
-    errors.extend(failures(at_once(&lasts, switch_off)));
+    let switched_off = at_once(&lasts, switch_off);
+    // What is still forwarded is still guarded.
+    let mut is_off = switched_off.iter().map(Result::is_ok);
+    lasts.retain(|_| is_off.next().unwrap_or(false));
+    errors.extend(failures(switched_off));
 
     let steps: Vec<_> = own.iter().map(|change| Some(*change)).chain([None]).collect();
     let undo_step = |step: Option<&Change>| match step {

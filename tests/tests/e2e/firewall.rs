@@ -25,6 +25,7 @@ pub const CASES: &[Case] = cases![
     nft_is_missing,
     nftables_beside_iptables_legacy,
     iptables_legacy_beside_nftables,
+    table_of_the_same_name,
 ];
 
 /// A chain that forwards nothing.
@@ -280,4 +281,12 @@ fn iptables_legacy_beside_nftables(lab: &Lab) -> Result<()> {
     ensure!(fs::read(done.dir.join("page"))? == web.body, "the download is not whole");
     ensure!(!done.stderr.contains("held back"), "{}", done.stderr);
     Ok(())
+}
+
+/// Somebody else's is called as ours would be.
+fn table_of_the_same_name(lab: &Lab) -> Result<()> {
+    lab.host(["nft", "add table inet nsntrace; add chain inet nsntrace theirs"])?.output()?;
+    let before = lab.snapshot()?;
+    lab.nsntrace(["true"])?.run()?.exited(0)?;
+    lab.assert_clean(&before)
 }

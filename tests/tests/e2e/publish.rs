@@ -21,6 +21,7 @@ pub const CASES: &[Case] = cases![
     old_connections_are_no_server,
     what_cannot_be_published,
     tracer_is_killed,
+    many_ports,
 ];
 
 const INTERNET: &str = "10.99.0.2";
@@ -220,4 +221,18 @@ fn tracer_is_killed(lab: &Lab) -> Result<()> {
     run.signal(Signal::SIGKILL)?;
     run.wait()?;
     lab.assert_clean(&before)
+}
+
+/// Their record is long, and read by other runs and by the guardian.
+fn many_ports(lab: &Lab) -> Result<()> {
+    let before = lab.snapshot()?;
+    let ports: Vec<_> = (20_000..20_080).map(|port| port.to_string()).collect();
+    let mut words: Vec<_> = ports.iter().flat_map(|port| ["-p", port]).collect();
+    words.extend(["sh", "-c", "echo ready; exec sleep 1000"]);
+    let mut run = lab.nsntrace(words)?.spawn()?;
+    run.says("ready")?;
+    lab.nsntrace(["true"])?.run()?.exited(0)?;
+    run.signal(Signal::SIGKILL)?;
+    run.wait()?;
+    lab.assert_clean_within(SOON, &before)
 }

@@ -97,7 +97,7 @@ impl Guest<'_> {
             .arg(self.kernel.image())
             .arg("-initrd")
             .arg(initramfs)
-            .args(["-append", "console=ttyS0 panic=-1"])
+            .args(["-append", "console=ttyS0 panic=-1 no_timer_check"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()

@@ -17,7 +17,7 @@ use std::{
 
 use crate::{
     error::{Context, Error, Result},
-    mount_fd,
+    mount_fd, proc,
 };
 
 /// The cgroup that this process is in.
@@ -88,10 +88,8 @@ fn widest(mountinfo: &str) -> Option<PathBuf> {
     mounts.min_by_key(|(root, _)| root.components().count()).map(|(_, mount)| mount)
 }
 
-/// Anybody may choose the names of mount points.
 fn mounts() -> Result<String> {
-    let mounts = fs::read("/proc/self/mountinfo").context("read", "/proc/self/mountinfo")?;
-    Ok(String::from_utf8_lossy(&mounts).into_owned())
+    proc::mounts().context("read", "/proc/self/mountinfo")
 }
 
 fn not_mounted() -> Error {

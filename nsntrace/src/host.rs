@@ -30,6 +30,7 @@ pub mod route;
 pub mod run_dir;
 pub mod run_id;
 mod undo;
+pub mod ways;
 
 use std::{
     os::fd::{AsFd, BorrowedFd},

@@ -5,7 +5,6 @@ mod forward;
 mod ipv6;
 mod lookups;
 pub mod upkeep;
-mod ways;
 
 use std::os::fd::AsFd;
 
@@ -28,6 +27,7 @@ use crate::{
         packet_filter, published, resolver,
         route::{self, survey::Survey},
         run_id::RunId,
+        ways::Ways,
     },
     namespace::{inside, netns::Netns, sysctls},
     signals::Signals,
@@ -35,7 +35,6 @@ use crate::{
     words::Voice,
 };
 use forward::Switch;
-use ways::Ways;
 
 pub use ipv6::settle;
 pub use lookups::Lookups;
@@ -79,7 +78,7 @@ pub fn join(
     survey.taken.extend(resolv_conf.servers.iter().map(|server| IpNet::from(server.address)));
     let subnet = free_subnet(&survey)?;
     let names = Names::of_this_process();
-    let ways = Ways::of(config, host, &survey);
+    let ways = Ways::of(host.device.as_ref(), !config.published.is_empty(), &survey);
     let leaf = Leaf::of(id, &host.cgroup);
 
     changes.make(Change::Link { name: names.outer.clone() }, || {

@@ -28,6 +28,7 @@ pub mod output;
 mod own_thread;
 pub mod ownership;
 mod page;
+mod proc;
 pub mod publish;
 pub mod recording;
 mod search_path;

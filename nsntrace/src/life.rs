@@ -216,14 +216,14 @@ impl Life {
         if let Some(pid) = absent {
             say!(
                 "nsntrace: {} is in another network namespace: what it sends and receives there is not in the trace.",
-                name(pid)
+                process(pid)
             );
         }
         self.looks.go_on(absent.is_some());
     }
 
     fn tell_who_is_left(&self) {
-        let left: Vec<_> = self.tree.processes().into_iter().map(name).collect();
+        let left: Vec<_> = self.tree.processes().into_iter().map(process).collect();
         if !left.is_empty() {
             self.voice.goes_on(&self.program, &left.join(", "));
         }
@@ -250,11 +250,6 @@ impl Looks {
         self.next = Instant::now() + self.pause;
         self.has_told |= told;
     }
-}
-
-/// What a process is called, and its number.
-fn name(pid: Pid) -> String {
-    process(pid.as_raw().cast_unsigned())
 }
 
 async fn at(time: Option<Instant>) {

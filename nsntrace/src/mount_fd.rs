@@ -3,11 +3,13 @@
 
 use std::{
     ffi::CStr,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     ptr::null,
 };
 
 use nix::errno::Errno;
+
+use crate::descriptors::made;
 
 /// `FSCONFIG_CMD_CREATE` of linux/mount.h.
 const CREATE: libc::c_uint = 6;
@@ -21,14 +23,14 @@ const PLAIN: libc::c_uint = 2 | 4 | 8;
 /// # Errors
 /// What the kernel answers.
 pub fn file_system(kind: &CStr) -> nix::Result<OwnedFd> {
-    // SAFETY: the name ends with a zero byte.
-    let context = descriptor(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), CLOSE_ON_EXEC) })?;
+    // SAFETY: the name ends with a zero byte, and the call makes a descriptor.
+    let context = unsafe { made(libc::syscall(libc::SYS_fsopen, kind.as_ptr(), CLOSE_ON_EXEC)) }?;
     // SAFETY: this command takes neither key nor value.
     Errno::result(unsafe {
         libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), CREATE, null::<u8>(), null::<u8>(), 0)
     })?;
-    // SAFETY: numbers only.
-    descriptor(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), CLOSE_ON_EXEC, PLAIN) })
+    // SAFETY: numbers only, and the call makes a descriptor.
+    unsafe { made(libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), CLOSE_ON_EXEC, PLAIN)) }
 }
 
 /// Mounts what `mount` is, which is mounted nowhere yet, at `path` below `folder`: over a link there and not at its end.
@@ -60,12 +62,6 @@ pub fn bind(mount: BorrowedFd<'_>, source: &CStr, folder: BorrowedFd<'_>, path: 
     let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
     // SAFETY: the path ends with a zero byte.
     let tree =
-        descriptor(unsafe { libc::syscall(libc::SYS_open_tree, mount.as_raw_fd(), source.as_ptr(), flags) })?;
+        unsafe { made(libc::syscall(libc::SYS_open_tree, mount.as_raw_fd(), source.as_ptr(), flags)) }?;
     attach(tree.as_fd(), folder, path)
-}
-
-fn descriptor(result: libc::c_long) -> nix::Result<OwnedFd> {
-    let fd = RawFd::try_from(Errno::result(result)?).map_err(|_| Errno::EBADF)?;
-    // SAFETY: the kernel has just made it for us.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -1,8 +1,11 @@
 //! Route netlink in the namespace of the calling thread, from plain synchronous code.
 
+use std::io;
+
 use rtnetlink::{
     Handle,
     packet_route::link::{LinkAttribute, LinkMessage},
+    sys::{Socket, SocketAddr},
 };
 use tokio::runtime;
 
@@ -35,6 +38,15 @@ pub fn with<T: Send>(work: impl AsyncFnOnce(&Handle) -> Result<T> + Send) -> Res
         })
     };
     own_thread::run(visit).context("start", "a thread")?
+}
+
+/// Has a new socket hear what these groups are told.
+///
+/// # Errors
+/// Where the kernel does not tell.
+pub fn listen(socket: &mut Socket, groups: &[u32]) -> io::Result<()> {
+    socket.bind(&SocketAddr::new(0, 0))?;
+    groups.iter().try_for_each(|group| socket.add_membership(*group))
 }
 
 /// The link of that name, as the kernel describes it.

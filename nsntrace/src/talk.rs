@@ -1,7 +1,7 @@
 //! What the packets of a trace tell of who talked to whom: names of addresses, and the summary.
 //!
-//! All of it is found in user space, from packets that are on their way to the file. Memory is
-//! bounded, whatever comes: tables forget what was not used for the longest time.
+//! All of it is found in user space, from packets that are on their way to the file. Memory is bounded, whatever comes:
+//! tables forget what was not used for the longest time.
 
 mod bounded;
 mod lookups;

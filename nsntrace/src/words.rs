@@ -5,11 +5,13 @@ mod voice;
 
 use std::{
     borrow::Cow,
-    fmt::{self, Write},
+    fmt::{self, Display, Write},
 };
 
 pub use log::Log;
 pub use voice::Voice;
+
+use crate::proc;
 
 /// Prints a line on stderr, in one piece: the program writes there too. Where it is closed there is nobody to tell.
 macro_rules! say {
@@ -29,7 +31,7 @@ pub fn plain(text: &str) -> String {
 /// The same on its way to somewhere else.
 pub struct Plain<'a>(pub &'a str);
 
-impl fmt::Display for Plain<'_> {
+impl Display for Plain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.chars().try_for_each(|sign| f.write_char(if sign.is_control() { '?' } else { sign }))
     }
@@ -45,9 +47,9 @@ pub fn as_a_shell_has_it<W: AsRef<str>>(words: impl Iterator<Item = W>) -> Strin
 }
 
 /// What a process is called, and its number. Its name is whatever somebody chose.
-pub fn process(pid: u32) -> String {
-    let name = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
-    format!("{} ({pid})", plain(String::from_utf8_lossy(&name).trim_end()))
+pub fn process(pid: impl Display) -> String {
+    let name = proc::text(format!("/proc/{pid}/comm")).unwrap_or_default();
+    format!("{} ({pid})", plain(name.trim_end()))
 }
 
 /// The lines of another program's message as one.

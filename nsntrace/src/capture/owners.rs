@@ -25,7 +25,7 @@ use super::{
 use crate::{
     error::{Context, Result},
     ownership::{Name, Owners, layout, news::News, present},
-    page,
+    page, proc,
     words::say,
 };
 
@@ -120,7 +120,7 @@ const BPF_NOEXIST: u64 = 1;
 /// # Errors
 /// Where the kernel does not take what is noted of them.
 pub(super) fn adopt(ebpf: &mut Ebpf, path: &Path, owners: &Owners) -> Result<Vec<News>> {
-    if !present::are_numbered_alike() {
+    if !proc::shows_the_hosts_processes() {
         say!(
             "nsntrace: processes that run already have other numbers for the kernel than here, so packets of their open \
              sockets have no owners"

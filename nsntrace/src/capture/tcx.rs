@@ -4,8 +4,8 @@
 //! last one waits for whoever is changing the host's links.
 
 use std::{
-    io, mem,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    mem,
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
 };
 
 use aya::util::KernelVersion;
@@ -16,6 +16,7 @@ use aya_obj::generated::{
 };
 
 use super::Direction;
+use crate::descriptors::made;
 
 /// Behind those that are there.
 const BPF_F_AFTER: u32 = 1 << 4;
@@ -30,7 +31,7 @@ pub(super) fn is_there() -> bool {
 ///
 /// # Errors
 /// What the kernel says.
-pub(super) fn attach(program: BorrowedFd<'_>, interface: u32, direction: Direction) -> io::Result<OwnedFd> {
+pub(super) fn attach(program: BorrowedFd<'_>, interface: u32, direction: Direction) -> nix::Result<OwnedFd> {
     // SAFETY: it is plain data, and the kernel wants zeros for what is not said.
     let mut attributes: bpf_attr = unsafe { mem::zeroed() };
     attributes.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd().cast_unsigned();
@@ -40,13 +41,8 @@ pub(super) fn attach(program: BorrowedFd<'_>, interface: u32, direction: Directi
         Direction::In => BPF_TCX_INGRESS,
         Direction::Out => BPF_TCX_EGRESS,
     } as u32;
-    // SAFETY: the kernel reads the attributes, whose size it is told.
-    let made = unsafe {
-        libc::syscall(libc::SYS_bpf, BPF_LINK_CREATE, &raw const attributes, size_of_val(&attributes))
-    };
-    match RawFd::try_from(made) {
-        // SAFETY: the kernel has made it for us.
-        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
-        _ => Err(io::Error::last_os_error()),
+    // SAFETY: the kernel reads the attributes, whose size it is told, and makes a descriptor.
+    unsafe {
+        made(libc::syscall(libc::SYS_bpf, BPF_LINK_CREATE, &raw const attributes, size_of_val(&attributes)))
     }
 }

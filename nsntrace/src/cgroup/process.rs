@@ -9,6 +9,7 @@ use std::{
 use super::{below, locate, mounts};
 use crate::{
     error::{Context, Error, Result},
+    proc,
     words::{plain, process},
 };
 
@@ -91,8 +92,8 @@ fn descends_from(pid: u32, is_one: impl Fn(u32) -> bool) -> bool {
 
 /// A number of a process's status.
 fn field(pid: u32, name: &str) -> Option<u32> {
-    let status = fs::read(format!("/proc/{pid}/status")).ok()?;
-    String::from_utf8_lossy(&status).lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+    let status = proc::text(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
 }
 
 fn name(pid: u32) -> String {

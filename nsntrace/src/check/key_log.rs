@@ -3,7 +3,7 @@
 use std::{
     env,
     ffi::OsStr,
-    fs::{self, File, OpenOptions},
+    fs::{File, OpenOptions},
     io,
     os::unix::fs::OpenOptionsExt,
 };
@@ -11,14 +11,14 @@ use std::{
 use crate::{
     error::{Context, Error, Result},
     output::invoker::Invoker,
-    tls_keys,
+    proc, tls_keys,
     user::Account,
 };
 
 /// Whether the program can have a key log of its own.
 pub(super) fn check() -> Result<()> {
-    let mounts = fs::read("/proc/self/mountinfo").context("read", "the list of mounts")?;
-    if !String::from_utf8_lossy(&mounts).lines().any(|mount| mount.split(' ').nth(4) == Some("/")) {
+    let mounts = proc::mounts().context("read", "the list of mounts")?;
+    if !mounts.lines().any(|mount| mount.split(' ').nth(4) == Some("/")) {
         return Err(Error::told(
             "--tls-keys needs a mount of its own for the program, and the root of this chroot is no mount point: \
              bind it to itself with 'mount --bind'",

@@ -4,7 +4,6 @@
 use std::{
     fmt::Display,
     io::{self, Write},
-    slice::from_ref,
 };
 
 use aya::util::KernelVersion;
@@ -20,7 +19,7 @@ use crate::{
     filter::Compiled,
     host::{
         base_chains::BaseChain,
-        device::{DEFAULT_MTU, Device},
+        device::Device,
         foreign, forwarding, forwarding6, legacy,
         nat::Family,
         packet_filter,
@@ -28,6 +27,7 @@ use crate::{
         resolver,
         route::survey::Survey,
         run_dir::{RUN_DIR, RunDir},
+        ways::Ways,
     },
     ipv6,
     output::{invoker::Invoker, series::Series},
@@ -149,14 +149,9 @@ fn network(report: &mut Report, config: &Config) -> io::Result<()> {
     uses("uplinks IPv4", names(uplinks4, "IPv4"))?;
     uses("uplinks IPv6", names(uplinks6, "IPv6"))?;
     let only = device(config).ok().flatten();
-    let (inlets4, inlets6) = match &only {
-        Some(device) => (from_ref(device), from_ref(device)),
-        None if config.published.is_empty() => (&uplinks4[..], &uplinks6[..]),
-        None => (&survey.inlets[..], &survey.inlets6[..]),
-    };
-    uses("forwarding IPv4", forwarding4(inlets4))?;
-    let out = only.as_ref().or(uplinks4.first()).or(uplinks6.first());
-    let forwarding6 = forwarding6(out.map_or(DEFAULT_MTU, |device| device.mtu), inlets6);
+    let ways = Ways::of(only.as_ref(), !config.published.is_empty(), &survey);
+    uses("forwarding IPv4", forwarding4(ways.inlets))?;
+    let forwarding6 = forwarding6(&ways);
     let has_ipv6 = forwarding6.is_ok() && packet_filter::find(Family::V6).is_ok();
     uses("forwarding IPv6", forwarding6)?;
     uses("name servers", Ok(name_servers(config, has_ipv6)))?;
@@ -173,22 +168,22 @@ fn names(devices: &[Device], family: &str) -> Result<String> {
     Ok(names.join(", "))
 }
 
-fn forwarding4(uplinks: &[Device]) -> Result<String> {
+fn forwarding4(inlets: &[Device]) -> Result<String> {
     let state = |device: &Device| {
         let is_on = forwarding::is_on(&device.name)?;
         let state = if is_on { "on already" } else { "off, and on for a trace" };
         Ok(format!("{}: {state}", device.name))
     };
-    let states = uplinks.iter().map(state).collect::<Result<Vec<_>>>()?;
+    let states = inlets.iter().map(state).collect::<Result<Vec<_>>>()?;
     if states.is_empty() { Ok("nothing is to be forwarded".to_owned()) } else { Ok(states.join(", ")) }
 }
 
-fn forwarding6(mtu: u32, uplinks: &[Device]) -> Result<String> {
-    ipv6::check(mtu)?;
+fn forwarding6(ways: &Ways<'_>) -> Result<String> {
+    ipv6::check(ways.mtu)?;
     if forwarding6::is_router()? {
         return Ok("on already: the host is a router".to_owned());
     }
-    if uplinks.is_empty() {
+    if ways.inlets6()?.is_empty() {
         return Ok("nothing is to be forwarded".to_owned());
     }
     forwarding6::way().map(|way| format!("off, and on for a trace by {way}"))

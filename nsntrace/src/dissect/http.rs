@@ -34,7 +34,7 @@ pub fn host(payload: &[u8]) -> Option<&str> {
     if !is_request(payload) {
         return None;
     }
-    let (_, mut rest) = line(payload).filter(|(first, _)| is_request(first) && names_version(first))?;
+    let (_, mut rest) = line(payload).filter(|(first, _)| names_version(first))?;
     let next = || {
         let (field, behind) = line(rest)?;
         rest = behind;

@@ -198,8 +198,8 @@ impl Instruction {
         Self::new(ADD_IN_ONE_STEP, to, from, offset, 0)
     }
 
-    /// Puts the register's low bytes from network order into the machine's; those above become 0. A byte has
-    /// no order, and the kernel takes none.
+    /// Puts the register's low bytes from network order into the machine's; those above become 0. A byte has no
+    /// order, and the kernel takes none.
     pub fn from_network_order(size: Size, register: Register) -> Self {
         Self::new(TO_BIG_ENDIAN, register, R0, 0, i32::try_from(size.bytes() * 8).unwrap_or_default())
     }

@@ -12,7 +12,7 @@ use nix::{
 use rtnetlink::{
     packet_core::{NetlinkMessage, NetlinkPayload},
     packet_route::{AddressFamily, RouteNetlinkMessage},
-    sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
+    sys::{Socket, protocols::NETLINK_ROUTE},
 };
 
 use crate::{
@@ -20,8 +20,8 @@ use crate::{
     netlink,
 };
 
-/// The group of those who are told of links: `RTNLGRP_LINK`.
-const LINKS: u32 = 1;
+/// The group of listeners to what becomes of links: `RTNLGRP_LINK`.
+const LINKS: &[u32] = &[1];
 
 /// How long a link is waited for, in milliseconds. It takes some ten.
 const PATIENCE: u128 = 1000;
@@ -40,15 +40,15 @@ impl<'a> Departure<'a> {
     pub(super) fn watch(name: &'a str) -> Result<Self> {
         let listen = || {
             let mut news = Socket::new(NETLINK_ROUTE)?;
-            news.bind(&SocketAddr::new(0, 0))?;
-            news.add_membership(LINKS)?;
+            netlink::listen(&mut news, LINKS)?;
             news.set_non_blocking(true)?;
             Ok::<_, std::io::Error>(news)
         };
         Ok(Self { name, news: listen().context("listen for", "the end of a link")? })
     }
 
-    /// Waits until the kernel says that it is gone: its addresses, routes and settings are too. False where that takes too long, or something is to be read from `other`.
+    /// Waits until the kernel says that it is gone: its addresses, routes and settings are too. False where that takes too
+    /// long, or something is to be read from `other`.
     ///
     /// # Errors
     /// Where the kernel has more to say than there is room for.

@@ -3,10 +3,12 @@
 use std::{io, time::Duration};
 
 use rtnetlink::sys::{
-    AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket,
+    AsyncSocket, AsyncSocketExt, TokioSocket,
     protocols::{NETLINK_NETFILTER, NETLINK_ROUTE},
 };
 use tokio::time::sleep;
+
+use crate::netlink;
 
 /// Groups of listeners: `NFNLGRP_NFTABLES`, `RTNLGRP_IPV4_ROUTE` and `RTNLGRP_IPV6_ROUTE`.
 const RULES: &[u32] = &[7];
@@ -49,8 +51,7 @@ impl Events {
 
 fn listen(protocol: isize, groups: &[u32]) -> io::Result<TokioSocket> {
     let mut socket = TokioSocket::new(protocol)?;
-    socket.socket_mut().bind(&SocketAddr::new(0, 0))?;
-    groups.iter().try_for_each(|group| socket.socket_mut().add_membership(*group))?;
+    netlink::listen(socket.socket_mut(), groups)?;
     Ok(socket)
 }
 

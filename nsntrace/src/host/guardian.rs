@@ -8,11 +8,7 @@ mod word;
 
 use std::{
     ffi::CStr,
-    fs,
-    os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::fs::MetadataExt,
-    },
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     panic::catch_unwind,
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -26,13 +22,13 @@ use nix::{
 };
 
 use super::{departure::Departure, lifeline, link};
-use crate::error::{Context, Result};
+use crate::{
+    error::{Context, Result},
+    proc,
+};
 
 /// What it is called, so that who kills the tracer by its name does not hit the guardian too.
 const NAME: &CStr = c"netns-guardian";
-
-/// The number of the host's own process namespace: `PROC_PID_INIT_INO` of Linux.
-const HOST_PIDS: u64 = 0xEFFF_FFFC;
 
 /// A guardian that watches this process. Dropped, it goes away, at once or when it has done what it is about.
 #[derive(Debug)]
@@ -74,8 +70,9 @@ impl Guardian {
     /// # Errors
     /// Where the kernel refuses it.
     pub fn delete_link(&self, name: &str, tag: &str, held: &[BorrowedFd<'_>]) -> Result<()> {
-        // A link that is not seen to go may be there.
-        if has_patient_parent() && self.sees_off(name, tag, held).unwrap_or(false) {
+        // The first process of a container may never look after a guardian that the tracer has left. (Nor may one that has
+        // asked for orphans: that cannot be known.) A link that is not seen to go may be there.
+        if proc::shows_the_hosts_processes() && self.sees_off(name, tag, held).unwrap_or(false) {
             return Ok(());
         }
         link::delete(name, tag)
@@ -104,15 +101,9 @@ impl Drop for Guardian {
         let is_there = waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive);
         if is_there {
             self.wake();
-        }
-        if is_there && !self.is_busy.load(Ordering::Relaxed) {
-            let _ = waitpid(self.pid, None);
+            if !self.is_busy.load(Ordering::Relaxed) {
+                let _ = waitpid(self.pid, None);
+            }
         }
     }
-}
-
-/// Whether somebody looks after the guardian when the tracer is gone. The first process of a container may never do. (Nor
-/// may one that has asked for orphans: that cannot be known.)
-fn has_patient_parent() -> bool {
-    fs::metadata("/proc/self/ns/pid").is_ok_and(|pids| pids.ino() == HOST_PIDS)
 }

@@ -72,6 +72,9 @@ pub fn count(tag: &str) -> Result<usize> {
 /// # Errors
 /// What the kernel says.
 pub fn missing(rules: Vec<Rule>) -> Result<Vec<Rule>> {
+    if rules.is_empty() {
+        return Ok(rules);
+    }
     let found = netfilter::list(GET_RULES, with_comment)?;
     let is_there = |owner: Owner| found.iter().any(|rule| owner.owns(rule));
     Ok(rules.into_iter().filter(|rule| !is_there(rule.owner())).collect())

@@ -38,7 +38,8 @@ pub fn find(family: Family) -> Result<Carrier> {
         return Ok(Carrier::Nft);
     }
     Err(Error::told(format!(
-        "neither {} nor nft is in PATH, and one of them is needed: add /usr/sbin to it, or install the package iptables, or nftables",
+        "neither {} nor nft is in PATH, and one of them is needed: add /usr/sbin to it, or install the package iptables, \
+         or nftables",
         iptables::tool(family)
     )))
 }

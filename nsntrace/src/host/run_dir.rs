@@ -22,7 +22,10 @@ use super::{
     lock::Lock,
     run_id::RunId,
 };
-use crate::error::{Context, Error, Result};
+use crate::{
+    error::{Context, Error, Result},
+    proc,
+};
 
 /// The run folder.
 pub const RUN_DIR: &str = "/run/nsntrace";
@@ -251,9 +254,7 @@ fn is_in_use(namespace: u64) -> bool {
     let holds = |process: PathBuf| {
         leads_there(process.join("ns/net")) || entries(process.join("fd")).any(leads_there)
     };
-    // Anybody may choose the names of mount points.
-    let mounts = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
-    String::from_utf8_lossy(&mounts).contains(&name) || entries("/proc".into()).any(holds)
+    proc::mounts().is_ok_and(|mounts| mounts.contains(&name)) || entries("/proc".into()).any(holds)
 }
 
 fn refused() -> io::Error {

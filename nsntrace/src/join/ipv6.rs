@@ -3,13 +3,10 @@
 use ipnet::IpNet;
 use rtnetlink::packet_route::AddressFamily;
 
-use super::{
-    forward::{self, Switch},
-    ways::Ways,
-};
+use super::forward::{self, Switch};
 use crate::{
     error::{Error, Result},
-    host::{Changes, link::Names, nat::Family, packet_filter, route},
+    host::{Changes, link::Names, nat::Family, packet_filter, route, ways::Ways},
     ipv6::{self, End},
     namespace::{inside, netns::Netns},
     subnet::{self, Subnet},

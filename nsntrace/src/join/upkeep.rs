@@ -5,7 +5,6 @@ use rtnetlink::packet_route::AddressFamily;
 use super::{
     Joined, elsewhere,
     forward::{self, Switch},
-    ways::Ways,
 };
 use crate::{
     check::Host,
@@ -18,6 +17,7 @@ use crate::{
         events::Events,
         own_rules, packet_filter,
         route::{self, survey::Survey},
+        ways::Ways,
     },
     words::{Voice, say},
 };
@@ -60,7 +60,7 @@ impl<'a> Upkeep<'a> {
         let voice = Voice::new(self.config.words);
         let _lock = self.changes.lock()?;
         let survey = Survey::take()?;
-        let ways = Ways::of(self.config, self.host, &survey);
+        let ways = Ways::of(self.host.device.as_ref(), !self.config.published.is_empty(), &survey);
         if let Some((device, _)) = ways.only_by {
             // Until it comes back.
             if !device::exists(&device.name)? {

@@ -3,8 +3,7 @@
 
 use std::{
     fs::File,
-    io::Read,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     sync::Arc,
 };
 
@@ -54,19 +53,16 @@ impl Keeper {
     async fn follow(&self) -> Result<()> {
         let watch = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC);
         let watch = watch.context("watch", "the host's folders")?;
-        let events = watch.as_fd().try_clone_to_owned().map(File::from);
-        let events = events.context("watch", "the host's folders")?;
-        // SAFETY: the descriptor is the same and open as long as the file is.
-        let ready = unsafe { AsyncFd::register_with_interest(events, Interest::READABLE) };
-        let ready = ready.context("watch", "the host's folders")?;
-        let mut events = [0; 4096];
+        // SAFETY: the descriptor is the same and open as long as the watch is.
+        let news = unsafe { AsyncFd::register_with_interest(watch.as_fd().as_raw_fd(), Interest::READABLE) };
+        let news = news.context("watch", "the host's folders")?;
         loop {
             // What happened until there was a watch it does not tell: so it comes first.
             self.watch_folders(&watch);
             self.renew()?;
-            let mut ready = ready.readable().await.context("watch", "the host's folders")?;
+            let mut ready = news.readable().await.context("watch", "the host's folders")?;
             // Which of the names it was does not matter, and all of them are looked at.
-            let _ = ready.try_io(|ready| ready.get_ref().read(&mut events));
+            let _ = ready.try_io(|_| Ok(watch.read_events()?));
         }
     }
 

@@ -40,11 +40,16 @@ pub fn carry_over(netns: &Netns) -> Result<()> {
     let host: Vec<_> =
         FOLDERS.iter().flat_map(|(folder, names)| settings(Path::new(folder), names)).collect();
     netns.run(|| {
-        // The range of ports may begin below those for root only when these have been written.
-        for (path, value) in host.iter().chain(&host) {
-            if fs::read_to_string(path).is_ok_and(|own| own != *value) {
-                let _ = fs::write(path, value);
+        let mut refused = Vec::new();
+        for (path, value) in &host {
+            let differs = fs::read_to_string(path).is_ok_and(|own| own != *value);
+            if differs && fs::write(path, value).is_err() {
+                refused.push((path, value));
             }
+        }
+        // The range of ports may begin below those for root only when these have been written.
+        for (path, value) in refused {
+            let _ = fs::write(path, value);
         }
         Ok(())
     })

@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
     path::Path,
 };
 
@@ -12,15 +12,7 @@ use super::{
     news::{Kind, News},
     words::Words,
 };
-use crate::cgroup::below;
-
-/// The initial namespace of processes: the kernel side tells numbers of that.
-const INITIAL: &str = "pid:[4026531836]";
-
-/// Whether processes have the same numbers here as in the kernel.
-pub fn are_numbered_alike() -> bool {
-    fs::read_link("/proc/self/ns/pid").is_ok_and(|name| name == Path::new(INITIAL))
-}
+use crate::{cgroup::below, descriptors::made, proc};
 
 /// The processes in a cgroup and below it, the oldest first.
 pub fn processes(cgroup: &Path) -> Vec<News> {
@@ -36,8 +28,7 @@ pub fn processes(cgroup: &Path) -> Vec<News> {
 
 /// None if it has ended meanwhile.
 fn process(pid: u32) -> Option<News> {
-    let read = |name: &str| fs::read(format!("/proc/{pid}/{name}"));
-    let text = |name: &str| Some(String::from_utf8_lossy(&read(name).ok()?).into_owned());
+    let text = |name: &str| proc::text(format!("/proc/{pid}/{name}")).ok();
     let (parent, time) = parent_and_start(&text("stat")?)?;
     let status = text("status")?;
     let user = status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_whitespace().next()?;
@@ -50,7 +41,7 @@ fn process(pid: u32) -> Option<News> {
         kind: Kind::Present {
             parent,
             file: file.to_string_lossy().into_owned(),
-            words: Words::new(&read("cmdline").ok()?),
+            words: Words::new(&fs::read(format!("/proc/{pid}/cmdline")).ok()?),
         },
     })
 }
@@ -96,22 +87,14 @@ pub fn each_socket(pid: u32, mut look: impl FnMut(OwnedFd)) -> io::Result<()> {
 
 /// A descriptor for a process.
 fn open(pid: u32) -> io::Result<OwnedFd> {
-    // SAFETY: plain numbers.
-    descriptor(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
+    // SAFETY: plain numbers, and the call makes a descriptor.
+    Ok(unsafe { made(libc::syscall(libc::SYS_pidfd_open, pid, 0)) }?)
 }
 
 /// A descriptor for what a process has open under this number.
 fn take(process: &OwnedFd, number: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: plain numbers.
-    descriptor(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_fd().as_raw_fd(), number, 0) })
-}
-
-fn descriptor(result: libc::c_long) -> io::Result<OwnedFd> {
-    match RawFd::try_from(result) {
-        // SAFETY: new, and nobody else's.
-        Ok(number) if number >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(number) }),
-        _ => Err(io::Error::last_os_error()),
-    }
+    // SAFETY: plain numbers, and the call makes a descriptor.
+    Ok(unsafe { made(libc::syscall(libc::SYS_pidfd_getfd, process.as_fd().as_raw_fd(), number, 0)) }?)
 }
 
 #[cfg(test)]

@@ -35,18 +35,18 @@ pub(super) struct Lookups {
 impl Lookups {
     /// Looks at a message that went this way, between the program and who has this row.
     pub(super) fn see(&mut self, (source, target): Ends, message: &Message<'_>, peer: usize) -> Seen {
-        let name = message.name();
         let server = if message.is_answer { source } else { target };
         if server.port() != DOMAIN {
             return Seen::Unasked;
         }
+        let name = message.name();
         if !message.is_answer {
             let key = ((source, target), message.id);
             let query = Query { name, peer };
             let replaced = self.pending.remove(&key);
             let is_new = replaced.as_ref() != Some(&query);
-            let given_up = replaced.into_iter().filter(|replaced| *replaced != query);
-            let given_up = given_up.chain(self.pending.insert(key, query.clone()).into_values()).collect();
+            let forgotten = self.pending.insert(key, query).into_values();
+            let given_up = replaced.filter(|_| is_new).into_iter().chain(forgotten).collect();
             return Seen::Query { is_new, given_up };
         }
         let key = ((target, source), message.id);

@@ -2,15 +2,11 @@
 
 use std::slice::from_ref;
 
-use crate::{
-    check::Host,
-    config::Config,
-    error::Result,
-    host::{
-        device::{DEFAULT_MTU, Device},
-        route::{self, survey::Survey},
-    },
+use super::{
+    device::{DEFAULT_MTU, Device},
+    route::{self, survey::Survey},
 };
+use crate::error::Result;
 
 /// By which devices packets leave and come.
 pub struct Ways<'a> {
@@ -27,12 +23,12 @@ pub struct Ways<'a> {
 }
 
 impl<'a> Ways<'a> {
-    /// Those of a trace on this host.
-    pub fn of(config: &Config, host: &'a Host, survey: &'a Survey) -> Self {
-        let uplinks = host.device.as_ref().map_or(&survey.uplinks[..], from_ref);
+    /// Those of a trace on this host: with the device of `-d`, if there is one, and maybe with published ports.
+    pub fn of(device: Option<&'a Device>, is_published: bool, survey: &'a Survey) -> Self {
+        let uplinks = device.map_or(&survey.uplinks[..], from_ref);
         let out = uplinks.first().or(survey.uplinks6.first());
         // Connections to a published port come in by other devices too.
-        let (inlets, inlets6) = if host.device.is_none() && !config.published.is_empty() {
+        let (inlets, inlets6) = if device.is_none() && is_published {
             (&survey.inlets[..], &survey.inlets6[..])
         } else {
             (uplinks, &survey.uplinks6[..])
@@ -41,7 +37,7 @@ impl<'a> Ways<'a> {
         Self {
             out,
             mtu: out.map_or(DEFAULT_MTU, |device| device.mtu),
-            only_by: host.device.as_ref().map(|device| (device, table)),
+            only_by: device.map(|device| (device, table)),
             inlets,
             inlets6,
         }

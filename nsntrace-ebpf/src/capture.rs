@@ -43,6 +43,11 @@ pub fn capture(ctx: &impl EbpfContext, hook: Hook, direction: u8) {
     // SAFETY: it has no precondition.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     let Some(processor) = PROCESSORS.get_ptr_mut(cpu) else { return };
+    // SAFETY: the element is this CPU's, and user space writes whole words.
+    let snaplen = unsafe { (*processor).snaplen };
+    if snaplen == 0 {
+        return;
+    }
     let skb = ctx.as_ptr().cast::<__sk_buff>();
     #[cfg(feature = "owner")]
     let owner = crate::owner::find(skb, hook, direction);
@@ -54,8 +59,8 @@ pub fn capture(ctx: &impl EbpfContext, hook: Hook, direction: u8) {
         unsafe { count(&raw mut (*processor).counters.filtered, hook) };
         return;
     }
-    // SAFETY: a valid context, and this CPU's element.
-    let (wire_len, snaplen) = unsafe { ((*skb).len, (*processor).snaplen) };
+    // SAFETY: a valid context.
+    let wire_len = unsafe { (*skb).len };
     let packet = Packet { skb, cap_len: wire_len.min(snaplen), owner, hook, direction };
 
     // SAFETY: the element is this CPU's own: where programs do not interrupt each other, for plain stores and for the

@@ -101,7 +101,7 @@ pub struct Processor {
     pub tail: u64,
     /// Bytes of its lane. 0 while user space waits for the ring buffer to wake it: no packet goes into a lane then.
     pub room: u32,
-    /// Bytes to keep of a packet, which user space sets before the programs are attached.
+    /// Bytes to keep of a packet. 0 before the trace begins: packets that pass before are none of it, and are not counted.
     pub snaplen: u32,
 }
 

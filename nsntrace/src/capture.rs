@@ -66,6 +66,10 @@ pub enum Direction {
 /// The kernel side, loaded and not attached yet.
 pub struct Loaded {
     programs: Programs,
+    /// What each processor has counted.
+    books: MapData,
+    /// Bytes to keep of a packet.
+    snaplen: u32,
     ring: Ring,
     lanes: Lanes,
     processors: Arc<Processors>,
@@ -81,6 +85,8 @@ pub struct Packets {
     processors: Arc<Processors>,
     /// What happens to their processes, where that is told.
     watch: Option<Watch>,
+    /// Bytes that are kept of each.
+    snaplen: u32,
     /// None passed before, in nanoseconds of `CLOCK_BOOTTIME`.
     since: u64,
 }
@@ -102,6 +108,14 @@ impl Loaded {
     /// # Errors
     /// Where the kernel refuses one of them; the verifier's words are told in one line.
     pub fn load(settings: &Settings) -> Result<Self> {
+        let mut loaded = Self::load_captures(settings)?;
+        if let Some(filter) = &settings.filter {
+            loaded.programs.filter(filter, &loaded.books)?;
+        }
+        Ok(loaded)
+    }
+
+    fn load_captures(settings: &Settings) -> Result<Self> {
         let Some(owners) = &settings.owners else { return Self::load_with(settings, None) };
         match Knowledge::find(owners)
             .and_then(|knowledge| Self::load_with(settings, Some((owners, knowledge))))
@@ -121,10 +135,9 @@ impl Loaded {
         let cpus = nr_cpus().map_err(|(_, error)| error).context("count", "the processors")?;
         let count = |of: usize| u32::try_from(of).context("count", "the processors");
         let chunks = lanes::chunks(cpus);
-        // It loads a filter too, which has no globals: that they are there in the object is not asked.
         let mut loader = loader::without_types();
         loader
-            .override_global(aya_log::LEVEL, &level, false)
+            .override_global(aya_log::LEVEL, &level, true)
             .map_max_entries(names::RING, settings.ring_bytes)
             .map_max_entries(names::PROCESSORS, count(cpus)?)
             .map_max_entries(names::LANES, count(cpus * chunks)?);
@@ -140,20 +153,17 @@ impl Loaded {
         let ring = take(ebpf, names::RING)?.fd().as_fd().try_clone_to_owned();
         let ring = Ring::map(ring.context("hold", "the ring buffer")?, settings.ring_bytes as usize)?;
         let books = take(ebpf, names::PROCESSORS)?;
-        let processors =
-            Arc::new(Processors::map(books.fd().as_fd(), cpus, count(chunks * CHUNK)?, settings.snaplen)?);
+        let processors = Arc::new(Processors::map(books.fd().as_fd(), cpus, count(chunks * CHUNK)?)?);
         let lanes = take(ebpf, names::LANES)?;
         let lanes = Lanes::map(lanes.fd().as_fd(), Arc::clone(&processors))?;
         let log = settings.messages.then(|| KernelLog::new(ebpf)).transpose()?;
-        if let Some(filter) = &settings.filter {
-            programs.filter(&mut loader, filter, &books)?;
-        }
         let owners = owners.map(|(owners, _)| owners.clone());
-        Ok(Self { programs, ring, lanes, processors, log, watch, owners })
+        let snaplen = settings.snaplen;
+        Ok(Self { programs, books, snaplen, ring, lanes, processors, log, watch, owners })
     }
 
-    /// Attaches to interfaces in a namespace, to these directions of each. Packets go into the ring from here on. Their
-    /// owners are in `cgroup`, or come from there.
+    /// Attaches to interfaces in a namespace, to these directions of each. Owners of packets are in `cgroup`, or come from
+    /// there. Nothing is captured before [`Packets::begin`].
     ///
     /// # Errors
     /// Where the kernel refuses it.
@@ -170,8 +180,8 @@ impl Loaded {
         Ok(parts)
     }
 
-    /// Attaches to a cgroup, beside what is attached there. Packets of its sockets, and of those of the cgroups below
-    /// it, go into the ring from here on.
+    /// Attaches to a cgroup, beside what is attached there, for packets of its sockets, and of those of the cgroups below it.
+    /// Nothing is captured before [`Packets::begin`].
     ///
     /// # Errors
     /// Where the kernel refuses it.
@@ -192,18 +202,24 @@ impl Loaded {
         if self.owners.is_some() {
             owners::attach(self.programs.object(), cgroup)?;
         }
-        let Self { programs, ring, lanes, processors, log, watch, .. } = self;
+        let Self { programs, ring, lanes, processors, log, watch, snaplen, .. } = self;
         let capture = Capture {
             netns,
             programs: Some(programs),
             links: Vec::new(),
             processors: Arc::clone(&processors),
         };
-        Ok((capture, Packets { ring, lanes, processors, watch, since: boot_now() }, log))
+        Ok((capture, Packets { ring, lanes, processors, watch, snaplen, since: boot_now() }, log))
     }
 }
 
 impl Packets {
+    /// Begins with the packets that pass from here on: none before is captured or counted.
+    pub fn begin(&mut self) {
+        self.since = boot_now();
+        self.processors.begin(self.snaplen);
+    }
+
     /// What happens to their processes, where that is told.
     pub fn take_watch(&mut self) -> Option<Watch> {
         self.watch.take()

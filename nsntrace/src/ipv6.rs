@@ -29,11 +29,11 @@ const LEAST_MTU: u32 = 1280;
 const QUIET: [(&str, &str); 3] =
     [("accept_ra", "0"), ("addr_gen_mode", "1"), ("mldv2_unsolicited_report_interval", "2000000000")];
 
-/// The count of what an end has told of its groups.
+/// The count of what an end has told of its groups, and that of what has come to it.
 const REPORTS: &str = "Icmp6OutMLDv2Reports";
+const RECEIVED: &str = "Ip6InReceives";
 
-/// So long a report is waited for, and how often is looked. It comes some ten milliseconds after the address.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How often is looked for a report. It comes some ten milliseconds after the address.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// An end of the link.
@@ -99,18 +99,20 @@ pub fn switch_on(end: End<'_>) -> Result<()> {
     })
 }
 
-/// Waits until an end that was switched on has told of the group that belongs to its address: the kernel cannot be kept
-/// from that, and it should not stand in the trace. An end without IPv6 has nothing to tell. In the namespace of the
-/// calling thread.
-pub fn settle(link: &str) {
+/// Waits until an end has told of the group that belongs to its address, and has got what the other end has told: the kernel
+/// cannot be kept from that, and it should not stand in the trace. An end with IPv6 switched off has nothing to tell. In the
+/// namespace of the calling thread.
+pub fn settle(link: &str, deadline: Instant) {
+    if sysctl::get(&format!("ipv6/conf/{link}/disable_ipv6")).is_ok_and(|disabled| disabled != "0") {
+        return;
+    }
     let path = format!("/proc/thread-self/net/dev_snmp6/{link}");
-    let is_told = || {
+    let is_settled = || {
         let Ok(counters) = fs::read_to_string(&path) else { return true };
-        let mut reports = counters.lines().filter_map(|line| line.strip_prefix(REPORTS));
-        reports.any(|count| count.trim() != "0")
+        let count = |name| counters.lines().find_map(|line: &str| line.strip_prefix(name)).map(str::trim);
+        [REPORTS, RECEIVED].into_iter().all(|name| count(name) != Some("0"))
     };
-    let deadline = Instant::now() + PATIENCE;
-    while !is_told() && Instant::now() < deadline {
+    while !is_settled() && Instant::now() < deadline {
         thread::sleep(LOOK_EVERY);
     }
 }

@@ -34,6 +34,7 @@ use crate::{
     subnet::{self, Subnet},
     words::Voice,
 };
+use elsewhere::Elsewhere;
 use forward::Switch;
 
 pub use ipv6::settle;
@@ -55,6 +56,8 @@ pub struct Joined {
     pub lookups: Lookups,
     /// Its rules in the packet filter, in the order in which they are inserted.
     pub rules: Vec<Rule>,
+    /// What other firewalls there are.
+    elsewhere: Elsewhere,
 }
 
 /// Joins the namespace to the host: link, forwarding, routing, NAT, and a cgroup for who lives in it. `are_there` is told
@@ -86,7 +89,6 @@ pub fn join(
     })?;
     changes.make(leaf.change(), || leaf.create())?;
     inside::configure(netns, &names.inner, &subnet)?;
-    sysctls::carry_over(netns)?;
     forwarding::allow(&names.outer)?;
     let switches = forward::ipv4(&mut changes, ways.inlets)?;
     let mut leads_out = true;
@@ -99,6 +101,7 @@ pub fn join(
         .inspect_err(|error| ipv6::do_without(netns, &names, error, voice))
         .ok();
     are_there(&names, &leaf);
+    sysctls::carry_over(netns)?;
 
     let (ipv6, switches6) = ipv6.unzip();
     let subnets = [Some(subnet), ipv6.map(|ipv6| ipv6.subnet)];
@@ -121,7 +124,9 @@ pub fn join(
             None
         }
     };
-    elsewhere::pass(&mut changes, &rules, voice);
+    let mut elsewhere = Elsewhere::default();
+    elsewhere.pass(&mut changes, &rules, voice);
+    elsewhere::look_at_legacy(&rules, voice);
     open(config, &names.outer, ipv6.is_some())?;
 
     leads_out |= ipv6.is_some_and(|ipv6| ipv6.leads_out);
@@ -130,7 +135,7 @@ pub fn join(
     }
     let interface = ways.out.map_or("any", |device| &device.name).to_owned();
     let ipv6 = ipv6.map(|ipv6| ipv6.subnet);
-    Ok((changes, Joined { names, subnet, ipv6, interface, leaf, lookups, rules }))
+    Ok((changes, Joined { names, subnet, ipv6, interface, leaf, lookups, rules, elsewhere }))
 }
 
 /// Addresses that nothing on this host knows.

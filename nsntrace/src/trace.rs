@@ -100,7 +100,7 @@ pub fn program(config: &Config) -> Result<u8> {
 type Attached = (Capture, Packets, Option<KernelLog>);
 
 /// Loads the capture, and attaches it when the link is there, while the host is being readied: the kernel takes long for
-/// both.
+/// both. It may begin then: the link has nothing more to say of itself.
 fn attaching(
     settings: Settings,
     netns: Netns,
@@ -110,11 +110,12 @@ fn attaching(
     let attach = move || {
         let loaded = Loaded::load(&settings)?;
         let (names, cgroup) = link_is_there.recv().context("wait for", "the link")?;
-        settle(&netns, &names)?;
         let mut interfaces = vec![(&names.inner[..], &[Direction::In, Direction::Out][..])];
         // What goes out there comes in there too, and is one packet.
         interfaces.extend(loopback.then_some(("lo", &[Direction::Out][..])));
-        loaded.attach(netns, &interfaces, &cgroup)
+        let attached = loaded.attach(netns.try_clone()?, &interfaces, &cgroup)?;
+        settle(&netns, &names)?;
+        Ok(attached)
     };
     Ongoing::start(attach).context("start", "a thread")
 }
@@ -145,6 +146,7 @@ async fn record(
     let covers = Arc::new(covers);
     let program = config.program.to_string_lossy().into_owned();
     voice.starting(&program, &joined.interface, joined.subnet.inside);
+    packets.begin();
     let pid = tracee::spawn(Start {
         program: &config.program,
         arguments: &config.arguments,

@@ -21,7 +21,7 @@ use crate::{
     test::build,
 };
 
-// Not by way of the library: that links libpcap, and xtask is built before libpcap is there.
+// Not by way of the library: all that it needs would be built for xtask too.
 #[path = "../../nsntrace/src/cli.rs"]
 #[expect(dead_code, reason = "nothing is parsed here")]
 mod cli;

@@ -9,11 +9,19 @@ use crate::{
     tool,
 };
 
-/// What nsntrace itself needs, as program and package.
-const TO_RUN: [(&str, &str); 3] = [("cc", "gcc"), ("pcap-config", "libpcap-dev"), ("iptables", "iptables")];
+/// Where Debian has libpcap, which compiles filters.
+const LIBPCAP: &str = if cfg!(target_arch = "aarch64") {
+    "/usr/lib/aarch64-linux-gnu/libpcap.so.0.8"
+} else {
+    "/usr/lib/x86_64-linux-gnu/libpcap.so.0.8"
+};
+
+/// What nsntrace itself needs, as program or file, and package.
+const TO_RUN: [(&str, &str); 3] = [("cc", "gcc"), (LIBPCAP, "libpcap0.8"), ("iptables", "iptables")];
 
 /// What the tests judge it with and against.
-const TO_TEST: [(&str, &str); 30] = [
+const TO_TEST: [(&str, &str); 31] = [
+    ("pcap-config", "libpcap-dev"),
     ("ip", "iproute2"),
     ("nft", "nftables"),
     ("nsenter", "util-linux"),

@@ -1,7 +1,7 @@
 //! What is there to be written, in the order of time.
 //!
-//! Packets come by the ring buffer and by the lanes. Each processor stamps its packets in order, but takes its place in
-//! the ring buffer later, when another may have been faster.
+//! Packets come by the ring buffer and by the lanes. Each processor stamps its packets in order; in the ring buffer one that
+//! has a later place may have been stamped before, by another processor.
 
 use std::ops::ControlFlow;
 
@@ -11,6 +11,10 @@ use super::{
     lanes::{Lanes, Record},
     ring::Ring,
 };
+
+/// A processor takes a place for a packet, stamps it, then lets it be seen; between any two others may be faster. After so
+/// long, in nanoseconds, it is taken to be through.
+pub(super) const SETTLE: u64 = 1_000_000;
 
 /// So many packets have room in a batch that is kept. Only who was long held up finds more.
 const USUAL: usize = 16_384;
@@ -31,6 +35,17 @@ enum Source {
     Lane,
 }
 
+/// What stays behind a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// Nothing that was there.
+    Nothing,
+    /// What is too young.
+    Young,
+    /// What has no room in this batch.
+    More,
+}
+
 /// Packets to be written, and how far each source is taken then. Empty once they are released, and its memory is used again
 /// for the next batch.
 #[derive(Debug, Default)]
@@ -43,19 +58,19 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Finds the packets stamped up to `settled`, and with it all that are older than any that is left waiting. True if
-    /// nothing was.
-    pub(super) fn fill(&mut self, ring: &Ring, lanes: &Lanes, settled: u64) -> bool {
-        let (oldest_waiting, mut caught_up) = self.take_from_ring(ring, settled);
+    /// Finds the oldest packets stamped up to `settled`: all, or as many as may be written at a time.
+    pub(super) fn fill(&mut self, ring: &Ring, lanes: &Lanes, settled: u64) -> Left {
+        let (up_to, mut left) = self.take_from_ring(ring, settled);
         self.lanes.clear();
         for cpu in 0..lanes.count() {
-            caught_up &=
-                self.take_from_lane(lanes, cpu, oldest_waiting.map_or(settled, |time| time.min(settled)));
+            if !self.take_from_lane(lanes, cpu, up_to) && left == Left::Nothing {
+                left = Left::Young;
+            }
         }
         if !self.entries.is_sorted_by_key(|entry| entry.time) {
             self.entries.sort_by_key(|entry| entry.time);
         }
-        caught_up
+        left
     }
 
     /// Hands the packets out in the order of time, until one is not taken.
@@ -86,23 +101,40 @@ impl Batch {
         self.entries.shrink_to(USUAL);
     }
 
-    /// The time of the oldest packet that is left waiting there, and whether there is none.
-    fn take_from_ring(&mut self, ring: &Ring, settled: u64) -> (Option<u64>, bool) {
+    /// Up to which time packets from elsewhere may go with what is taken, and what stays.
+    fn take_from_ring(&mut self, ring: &Ring, settled: u64) -> (u64, Left) {
         let mut records = ring.records(ring.position());
-        self.entries.extend(records.by_ref().map(|record| Entry {
-            time: header(record.data).time,
-            source: Source::Ring(record.position),
-            place: ring.place(record.position),
-        }));
-        let ready = ready(&self.entries, settled);
+        let (mut newest, mut up_to, mut ready, mut is_cut) = (0, settled, 0, true);
+        self.ring = ring.position();
+        // So that who is behind does not go through the same records again and again for a few.
+        while is_cut && self.ring - ring.position() < ring.part() / 2 {
+            let end = records.position() + ring.part();
+            while records.position() < end
+                && let Some(record) = records.next()
+            {
+                let time = header(record.data).time;
+                newest = newest.max(time);
+                let source = Source::Ring(record.position);
+                self.entries.push(Entry { time, source, place: ring.place(record.position) });
+            }
+            is_cut = records.position() >= end;
+            // What is behind took its place later, and was stamped after that.
+            up_to = if is_cut { settled.min(newest.saturating_sub(SETTLE)) } else { settled };
+            ready = self::ready(&self.entries, up_to);
+            self.ring = match self.entries.get(ready) {
+                Some(Entry { source: Source::Ring(position), .. }) => *position,
+                _ => records.position(),
+            };
+        }
         let waiting = &self.entries[ready..];
-        self.ring = match waiting.first() {
-            Some(Entry { source: Source::Ring(position), .. }) => *position,
-            _ => records.position(),
-        };
         let oldest_waiting = waiting.iter().map(|entry| entry.time).min();
         self.entries.truncate(ready);
-        (oldest_waiting, oldest_waiting.is_none())
+        let left = match oldest_waiting {
+            _ if is_cut => Left::More,
+            Some(_) => Left::Young,
+            None => Left::Nothing,
+        };
+        (oldest_waiting.map_or(up_to, |time| time.min(up_to)), left)
     }
 
     /// True if nothing is left waiting there.
@@ -207,7 +239,7 @@ mod tests {
             let books = file(cpus * size_of::<nsntrace_ebpf::Processor>());
             let lanes_file = file(cpus * CHUNKS * CHUNK);
             let processors = Arc::new(
-                Processors::map(books.as_fd(), cpus, u32::try_from(LANE).expect("small"), 0).expect("mapped"),
+                Processors::map(books.as_fd(), cpus, u32::try_from(LANE).expect("small")).expect("mapped"),
             );
             Self {
                 ring: Ring::map(ring_file.try_clone().expect("a descriptor").into(), RING).expect("mapped"),
@@ -242,7 +274,11 @@ mod tests {
         }
 
         fn drain(&mut self, settled: u64) {
-            self.batch.fill(&self.ring, &self.lanes, settled);
+            while self.drain_part(settled) == Left::More {}
+        }
+
+        fn drain_part(&mut self, settled: u64) -> Left {
+            let left = self.batch.fill(&self.ring, &self.lanes, settled);
             let out = &mut self.out;
             let _: ControlFlow<()> = self.batch.hand_out(&self.ring, &self.lanes, |header, packet| {
                 assert_eq!(packet.len(), header.cap_len as usize);
@@ -250,6 +286,7 @@ mod tests {
                 ControlFlow::Continue(())
             });
             self.batch.release(&mut self.ring, &mut self.lanes);
+            left
         }
     }
 
@@ -290,6 +327,36 @@ mod tests {
         bench.drain(u64::MAX);
         assert_eq!(bench.out, sent);
         assert!(bench.ring.is_empty() && bench.lanes.are_empty());
+    }
+
+    #[test]
+    fn a_burst_goes_out_in_parts_and_in_order() {
+        let mut bench = Bench::new(1);
+        let mut times: Vec<u64> = (1..3000).map(|count| count * 10_000).collect();
+        // Two swapped, each time 70 apart, or 700 microseconds.
+        (0..2900).step_by(100).for_each(|first| times.swap(first, first + 70));
+        times.iter().for_each(|time| bench.push(&record(*time, 1000)));
+        let mut parts = 0;
+        let mut left = Left::More;
+        while left != Left::Nothing {
+            let before = bench.ring.position();
+            left = bench.drain_part(u64::MAX);
+            assert!(bench.ring.position() - before <= bench.ring.part());
+            parts += 1;
+        }
+        assert!(parts > 6, "{parts}");
+        times.sort_unstable();
+        assert_eq!(bench.out, times);
+    }
+
+    #[test]
+    fn what_came_at_the_same_time_goes_out_together() {
+        let mut bench = Bench::new(1);
+        let times: Vec<u64> = (SETTLE..SETTLE + 3000).rev().collect();
+        times.iter().for_each(|time| bench.push(&record(*time, 1000)));
+        assert_eq!(bench.drain_part(u64::MAX), Left::Nothing);
+        assert!(bench.out.is_sorted());
+        assert_eq!(bench.out.len(), times.len());
     }
 
     /// Three processors stamp packets and let them be seen some time later, by one way or the other, while the reader

@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Packets,
-    batch::Batch,
+    batch::{Batch, Left, SETTLE},
     clock::{Clock, boot_now},
 };
 use crate::{
@@ -35,14 +35,6 @@ use crate::{
 /// How long the thread stays away after there was something to do. It is not woken meanwhile, for the program pays the
 /// price of a wake-up; and it is the delay of a live trace.
 const PAUSE: Duration = Duration::from_millis(4);
-
-/// It comes back before this part of the ring can have been filled as fast as it was before: it may not get a processor
-/// at once.
-const PART: u64 = 8;
-
-/// A processor stamps a packet, then lets it be seen; between the two another may be faster. After so long, in
-/// nanoseconds, every stamp is taken to be seen.
-const SETTLE: u64 = 1_000_000;
 
 /// After so long the thread looks at the lanes once more, since it said that it is asleep. A packet that was on its way into
 /// one then is seen the first time, unless its processor was taken from the machine; then the second.
@@ -178,7 +170,7 @@ impl Worker {
             let settled = now.saturating_sub(SETTLE);
             let taken = self.packets.ring.position();
             caught_up = self.drain(if stopped { u64::MAX } else { settled })?;
-            pause = next_pause(self.packets.ring.position() - taken, now - last, self.packets.ring.size());
+            pause = next_pause(self.packets.ring.position() - taken, now - last, self.packets.ring.part());
             last = now;
             if caught_up && !stopped {
                 self.turn(self.clock.at(settled))?;
@@ -231,8 +223,18 @@ impl Worker {
 
     /// Writes what was stamped up to `settled`; true if nothing was left waiting.
     fn drain(&mut self, settled: u64) -> Result<bool> {
+        loop {
+            let waiting = self.write_batch(settled)?;
+            if waiting != Left::More || self.left == 0 {
+                return Ok(waiting == Left::Nothing);
+            }
+        }
+    }
+
+    /// Writes a part of it, and gives its memory back.
+    fn write_batch(&mut self, settled: u64) -> Result<Left> {
         let Self { packets: Packets { ring, lanes, processors, .. }, batch, writer, clock, left, .. } = self;
-        let caught_up = batch.fill(ring, lanes, settled);
+        let waiting = batch.fill(ring, lanes, settled);
         // After the packets were found: what comes before them has been told by now.
         writer.take_processes(|boot| clock.past(boot));
         writer.take_keys();
@@ -256,14 +258,15 @@ impl Worker {
         batch.release(ring, lanes);
         writer.flush()?;
         self.written.store(self.writer.packets(), Ordering::Relaxed);
-        Ok(caught_up)
+        Ok(waiting)
     }
 }
 
-/// How long packets may gather when so many bytes came in so many nanoseconds, in a ring of this size.
-fn next_pause(bytes: u64, nanoseconds: u64, ring: u64) -> Duration {
-    let part = u128::from(ring / PART) * u128::from(nanoseconds) / u128::from(bytes.max(1));
-    PAUSE.min(Duration::from_nanos(part.try_into().unwrap_or(u64::MAX)))
+/// How long packets may gather when so many bytes came in so many nanoseconds: until this part of the ring is filled as
+/// fast, for the thread may not get a processor at once.
+fn next_pause(bytes: u64, nanoseconds: u64, part: u64) -> Duration {
+    let time = u128::from(part) * u128::from(nanoseconds) / u128::from(bytes.max(1));
+    PAUSE.min(Duration::from_nanos(time.try_into().unwrap_or(u64::MAX)))
 }
 
 /// True if the first descriptor, the one to stop by, is ready.
@@ -281,11 +284,11 @@ mod tests {
 
     #[test]
     fn packets_gather_for_a_while_or_until_the_ring_fills() {
-        let ring = 32 << 20;
-        assert_eq!(next_pause(0, 4_000_000, ring), PAUSE);
-        assert_eq!(next_pause(1 << 20, 4_000_000, ring), PAUSE);
-        assert_eq!(next_pause(16 << 20, 4_000_000, ring), Duration::from_millis(1));
-        assert_eq!(next_pause(u64::MAX, 1, ring), Duration::ZERO);
+        let part = 4 << 20;
+        assert_eq!(next_pause(0, 4_000_000, part), PAUSE);
+        assert_eq!(next_pause(1 << 20, 4_000_000, part), PAUSE);
+        assert_eq!(next_pause(16 << 20, 4_000_000, part), Duration::from_millis(1));
+        assert_eq!(next_pause(u64::MAX, 1, part), Duration::ZERO);
         assert_eq!(next_pause(1, u64::MAX, u64::MAX), PAUSE);
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf,
     maps::{Map, MapData, ProgramArray},
     programs::{ProgramError, ProgramFd},
 };
@@ -19,6 +19,7 @@ use object::{
 
 use super::{
     hook::{self, Hook},
+    loader,
     programs::{program, refusal},
 };
 use crate::{
@@ -56,13 +57,11 @@ pub(super) struct Captures<'a> {
 }
 
 impl Filtered {
-    /// Brings a filter into the kernel, by a loader that is there already: to make one may take long. `processors` is the
-    /// map with the books.
+    /// Brings a filter into the kernel. `processors` is the map with the books.
     ///
     /// # Errors
     /// Where the kernel does not take it: it may be too large.
     pub(super) fn load(
-        loader: &mut EbpfLoader<'_>,
         filter: &[classic::Instruction],
         hook: Hook,
         captures: &[Captures<'_>],
@@ -87,7 +86,8 @@ impl Filtered {
             let code = decide(&matches, hook, [descriptor, processors.as_raw_fd()], way);
             programs.push((capture.name, code.context("translate", "the filter")?));
         }
-        let mut ebpf = loader.load(&object(hook, &programs)?).context("load", "the filter")?;
+        let mut ebpf =
+            loader::without_types().load(&object(hook, &programs)?).context("load", "the filter")?;
         for (name, code) in &programs {
             let loaded = hook::load(program(&mut ebpf, name)?);
             loaded.map_err(|error| refused(error, filter.len(), code.len()))?;
@@ -124,6 +124,9 @@ fn decide(
     code.push_all(&Instruction::map(R1, books));
     code.push(Instruction::call(helper::MAP_LOOKUP_ELEM));
     code.jump(Instruction::jump_if(Bits64, test::EQ, R0, 0), end)?;
+    // Before the trace begins nothing is counted.
+    code.push(Instruction::load(Size::Word, R1, R0, SNAPLEN));
+    code.jump(Instruction::jump_if(Bits64, test::EQ, R1, 0), end)?;
     if hook.is_interrupted() {
         code.push(Instruction::calculate(Bits64, operation::MOV, R1, 1));
         code.push(Instruction::add_in_one_step(R0, FILTERED, R1));
@@ -142,6 +145,10 @@ fn decide(
 /// Where a processor counts what does not match.
 #[expect(clippy::cast_possible_truncation, reason = "the counters are the first of a processor's data")]
 const FILTERED: i16 = (offset_of!(Processor, counters) + offset_of!(Counters, filtered)) as i16;
+
+/// Where it has the bytes to keep of a packet.
+#[expect(clippy::cast_possible_truncation, reason = "an element is small")]
+const SNAPLEN: i16 = offset_of!(Processor, snaplen) as i16;
 
 /// An object file with these programs.
 fn object(hook: Hook, programs: &[(&'static str, Vec<Instruction>)]) -> Result<Vec<u8>> {

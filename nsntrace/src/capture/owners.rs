@@ -55,11 +55,11 @@ impl Knowledge {
     /// Tells it to the object that is loaded next.
     pub(super) fn tell<'a>(&'a self, loader: &mut EbpfLoader<'a>) {
         for (name, place) in &self.layout {
-            loader.override_global(name, place, false);
+            loader.override_global(name, place, true);
         }
         loader
-            .override_global(names::IS_PICKY, &self.is_picky, false)
-            .override_global(names::IS_TOLD, &self.is_told, false)
+            .override_global(names::IS_PICKY, &self.is_picky, true)
+            .override_global(names::IS_TOLD, &self.is_told, true)
             .map_max_entries(names::EVENTS, if self.is_told == 0 { page::size() } else { EVENTS });
     }
 }

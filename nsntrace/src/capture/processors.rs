@@ -25,13 +25,17 @@ pub(super) struct Processors {
 
 impl Processors {
     /// Maps a map with `count` elements, for lanes of so many bytes each. The mapping keeps the map.
-    pub(super) fn map(map: BorrowedFd<'_>, count: usize, lane: u32, snaplen: u32) -> Result<Self> {
+    pub(super) fn map(map: BorrowedFd<'_>, count: usize, lane: u32) -> Result<Self> {
         let length = count * size_of::<Processor>();
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         let processors = Self { memory: Mapping::new(map, 0, length, protection)?, count, lane };
-        processors.set_all(offset_of!(Processor, snaplen), snaplen);
         processors.set_asleep(true);
         Ok(processors)
+    }
+
+    /// Packets that pass from here on are of the trace, with so many bytes of each.
+    pub(super) fn begin(&self, snaplen: u32) {
+        self.set_all(offset_of!(Processor, snaplen), snaplen);
     }
 
     /// How many there are.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf,
     maps::MapData,
     programs::{
         CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Program, ProgramError, SchedClassifier,
@@ -53,24 +53,18 @@ impl Programs {
         &mut self.ebpf
     }
 
-    /// Puts a filter before them, by the loader that loaded the object. `books` is the map in which what does not match
-    /// is counted.
+    /// Puts a filter before them. `books` is the map in which what does not match is counted.
     ///
     /// # Errors
     /// Where the kernel does not take it: it may be too large.
-    pub(super) fn filter(
-        &mut self,
-        loader: &mut EbpfLoader<'_>,
-        filter: &[classic::Instruction],
-        books: &MapData,
-    ) -> Result<()> {
+    pub(super) fn filter(&mut self, filter: &[classic::Instruction], books: &MapData) -> Result<()> {
         let fd = |name| self.ebpf.program(name).ok_or_else(|| missing(name))?.fd().context("use", name);
         let [ingress, egress] = self.hook.programs();
         let captures = [
             Captures { name: ingress, fd: fd(ingress)?, outgoing: false },
             Captures { name: egress, fd: fd(egress)?, outgoing: true },
         ];
-        self.filtered = Some(Filtered::load(loader, filter, self.hook, &captures, books.fd().as_fd())?);
+        self.filtered = Some(Filtered::load(filter, self.hook, &captures, books.fd().as_fd())?);
         Ok(())
     }
 

@@ -22,6 +22,9 @@ const DISCARDED: u32 = 1 << 30;
 /// Bytes of a record that the kernel puts before its data.
 const PREFIX: usize = 8;
 
+/// Which part of the ring is read at a time.
+const PART: u64 = 8;
+
 /// A mapped ring buffer.
 pub struct Ring {
     map: OwnedFd,
@@ -57,9 +60,9 @@ impl Ring {
         Records { ring: self, position, end: self.producer_position() }
     }
 
-    /// Bytes of its data area.
-    pub fn size(&self) -> u64 {
-        self.size as u64
+    /// Bytes that may gather, or be written, at a time: the rest of the ring takes packets meanwhile.
+    pub fn part(&self) -> u64 {
+        self.size as u64 / PART
     }
 
     /// Where the consumer is.

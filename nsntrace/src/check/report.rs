@@ -16,7 +16,7 @@ use crate::{
     cgroup::Own,
     config::{Config, Outfile, Running},
     error::{Context, Error, Result},
-    filter::Compiled,
+    filter::{Compiled, libpcap::Library},
     host::{
         base_chains::BaseChain,
         device::Device,
@@ -118,7 +118,14 @@ fn host(report: &mut Report) -> io::Result<()> {
     report.needs("settings", settings().map(|()| "/proc/sys can be written to"))?;
     report.needs("records", RunDir::count_dead().map(records))?;
     report.needs("iptables", packet_filter::describe(Family::V4))?;
-    uses("ip6tables", packet_filter::describe(Family::V6))
+    uses("ip6tables", packet_filter::describe(Family::V6))?;
+    uses("libpcap", libpcap())
+}
+
+/// What filters are compiled by.
+fn libpcap() -> Result<&'static str> {
+    let library = Library::load().map(|_| "for -f");
+    library.map_err(|reason| Error::told(String::from_utf8_lossy(&reason)))
 }
 
 fn place(own: &Own) -> String {

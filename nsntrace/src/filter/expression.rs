@@ -58,5 +58,5 @@ fn refused(expression: &str, reason: &str) -> Error {
     if start.len() < text.len() {
         start.push('…');
     }
-    Error::told(format!("-f '{start}': {}; see 'man pcap-filter'", plain(reason)))
+    Error::told(format!("-f '{start}': {}", plain(reason)))
 }

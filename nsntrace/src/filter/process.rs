@@ -23,7 +23,7 @@ use nix::{
     unistd::{ForkResult, Gid, Pid, Uid, fork, getpid, getppid, pipe2, setgroups, setresgid, setresuid},
 };
 
-use super::{classic::Instruction, libpcap};
+use super::{classic::Instruction, libpcap::Library};
 use crate::{
     capabilities, descriptors,
     error::{Context, Result},
@@ -38,6 +38,9 @@ const NOBODY: u32 = 65534;
 /// What the first byte of an answer says of the rest of it; its length stands between, in four bytes.
 const PROGRAM: u8 = b'p';
 const MESSAGE: u8 = b'm';
+
+/// What follows on what libpcap says of an expression.
+const MANUAL: &[u8] = b"; see 'man pcap-filter'";
 
 /// The longest answer in bytes: more than the kernel takes of a program.
 const LONGEST: usize = 8 << 20;
@@ -123,6 +126,7 @@ impl Drop for Libpcap {
 
 fn work(to: OwnedFd, parent: Pid, expression: &CStr, linktype: u16) -> io::Result<()> {
     descriptors::close_all_but(&[libc::STDERR_FILENO, to.as_raw_fd()]);
+    let library = Library::load();
     become_nobody();
     capabilities::keep_only(&[]).map_err(io::Error::other)?;
     // Last, since a change of user clears it.
@@ -136,9 +140,11 @@ fn work(to: OwnedFd, parent: Pid, expression: &CStr, linktype: u16) -> io::Resul
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     let mut to = File::from(to);
     for optimise in [false, true] {
-        let (kind, answer) = match libpcap::compile(expression, linktype, optimise) {
-            Ok(program) => (PROGRAM, program.iter().flat_map(bytes).collect()),
-            Err(message) => (MESSAGE, message),
+        let compiled = library.as_ref().map(|library| library.compile(expression, linktype, optimise));
+        let (kind, answer) = match compiled {
+            Ok(Ok(program)) => (PROGRAM, program.iter().flat_map(bytes).collect()),
+            Ok(Err(message)) => (MESSAGE, [&message[..], MANUAL].concat()),
+            Err(message) => (MESSAGE, message.clone()),
         };
         let length = u32::try_from(answer.len()).unwrap_or(u32::MAX);
         to.write_all(&[&[kind], &length.to_ne_bytes()[..], &answer].concat())?;

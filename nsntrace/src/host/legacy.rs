@@ -7,14 +7,17 @@ use super::{
     nat::Family,
     packet_filter::{self, Carrier},
 };
-use crate::error::{Context, Error, Result};
+use crate::{
+    error::{Context, Error, Result},
+    words::one_line,
+};
 
 /// Why it may hold packets of a trace back, if it may; `EACCES` without root, who alone can tell.
 pub fn obstacle(family: Family) -> Option<Error> {
     match drops_beside(family) {
         Ok(false) => None,
         Ok(true) => Some(advice(family)),
-        // There are such rules, and no tool to read them.
+        // There are such rules, and no tool that reads them.
         Err(error) => Some(error),
     }
 }
@@ -32,9 +35,13 @@ fn drops_beside(family: Family) -> Result<bool> {
         Family::V6 => "ip6tables-legacy-save",
     };
     let output = Command::new(tool).args(["-t", "filter"]).output().context("run", tool)?;
+    if !output.status.success() {
+        let fault = one_line(&String::from_utf8_lossy(&output.stderr));
+        return Err(Error::told(format!("{tool} says: {fault}")));
+    }
     let rules = String::from_utf8_lossy(&output.stdout);
-    let is_settled = rules.contains(&format!("-A FORWARD -i {}+ -j ACCEPT", link::OUTER));
-    Ok(!is_settled && rules.lines().any(forwards_not))
+    let lets_pass = |side| rules.contains(&format!("-A FORWARD {side} {}+ -j ACCEPT", link::OUTER));
+    Ok(!(lets_pass("-i") && lets_pass("-o")) && rules.lines().any(forwards_not))
 }
 
 /// Whether the kernel has such a table for it: it makes one when it is asked for the first time.

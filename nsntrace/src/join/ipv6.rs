@@ -1,5 +1,7 @@
 //! IPv6 for the namespace: all of it or none, and to have none is no obstacle to a trace.
 
+use std::time::{Duration, Instant};
+
 use ipnet::IpNet;
 use rtnetlink::packet_route::AddressFamily;
 
@@ -12,6 +14,9 @@ use crate::{
     subnet::{self, Subnet},
     words::Voice,
 };
+
+/// So long the link is waited for: somebody may keep it from saying anything.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What there is of IPv6.
 #[derive(Clone, Copy)]
@@ -70,9 +75,10 @@ pub fn do_without(netns: &Netns, names: &Names, reason: &Error, voice: Voice) {
 /// # Errors
 /// Where the namespace cannot be entered.
 pub fn settle(netns: &Netns, names: &Names) -> Result<()> {
-    ipv6::settle(&names.outer);
+    let deadline = Instant::now() + PATIENCE;
+    ipv6::settle(&names.outer, deadline);
     netns.run(|| {
-        ipv6::settle(&names.inner);
+        ipv6::settle(&names.inner, deadline);
         Ok(())
     })
 }

@@ -1,9 +1,11 @@
 //! What was joined stays joined, whatever others do to the host's rules and routes meanwhile.
 
 use rtnetlink::packet_route::AddressFamily;
+use tokio::time::{Instant, sleep_until};
 
 use super::{
-    Joined, elsewhere,
+    Joined,
+    elsewhere::{self, Elsewhere},
     forward::{self, Switch},
 };
 use crate::{
@@ -31,6 +33,7 @@ pub struct Upkeep<'a> {
     events: Events,
     /// Rules of this run that nftables has; those of iptables-legacy are none.
     rules: usize,
+    elsewhere: Elsewhere,
 }
 
 impl<'a> Upkeep<'a> {
@@ -39,20 +42,31 @@ impl<'a> Upkeep<'a> {
         let events = Events::listen();
         // Where they cannot be counted none is missed either.
         let rules = own_rules::count(&changes.id().tag()).unwrap_or(0);
-        Self { changes, config, host, joined, events, rules }
+        Self { changes, config, host, joined, events, rules, elsewhere: joined.elsewhere.clone() }
     }
 
-    /// Waits until others have changed something. It may be given up and begun again.
+    /// Waits until others have changed something, or a firewall is to be looked at again after that. It may be given up and
+    /// begun again.
     pub async fn changed(&mut self) {
-        self.events.changed().await;
+        let due = self.elsewhere.due().map(Instant::from_std);
+        tokio::select! {
+            () = self.events.changed() => {}
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+        }
     }
 
-    /// Forwards at new ways out, and inserts rules again that others have removed. What fails is said.
+    /// Forwards at new ways out, inserts rules again that others have removed, and lets packets pass in a firewall that is
+    /// new. What fails is said.
     pub fn mend(&mut self) {
-        for done in [self.follow_routes(), self.restore_rules()] {
-            if let Err(error) = done {
-                say!("nsntrace: the host's network was changed: {error}");
-            }
+        let voice = Voice::new(self.config.words);
+        let (followed, restored) = (self.follow_routes(), self.restore_rules());
+        // They are not counted anew: what is lost meanwhile is to be missed.
+        self.rules += self.elsewhere.pass(self.changes, &self.joined.rules, voice);
+        if matches!(restored, Ok(true)) {
+            voice.restored();
+        }
+        for error in [followed.err(), restored.err()].into_iter().flatten() {
+            say!("nsntrace: the host's network was changed: {error}");
         }
     }
 
@@ -84,12 +98,12 @@ impl<'a> Upkeep<'a> {
         }
     }
 
-    fn restore_rules(&mut self) -> Result<()> {
+    /// True if there were some to be restored.
+    fn restore_rules(&mut self) -> Result<bool> {
         let tag = self.changes.id().tag();
         if own_rules::count(&tag)? >= self.rules {
-            return Ok(());
+            return Ok(false);
         }
-        let voice = Voice::new(self.config.words);
         let lock = self.changes.lock()?;
         let guards = self.changes.made().iter().filter_map(Change::guard).collect();
         // One that is there stays: the host forwards meanwhile.
@@ -97,12 +111,12 @@ impl<'a> Upkeep<'a> {
         rules.extend(self.joined.rules.iter().cloned());
         // Those that are still there would be there twice.
         packet_filter::remove(&self.joined.rules, Some(&tag))?;
+        self.elsewhere.forget();
         let (v4, v6) = packet_filter::insert(&rules);
         v4.and(v6)?;
-        drop(lock);
-        elsewhere::pass(self.changes, &self.joined.rules, voice);
         self.rules = own_rules::count(&tag)?;
-        voice.restored();
-        Ok(())
+        drop(lock);
+        elsewhere::look_at_legacy(&self.joined.rules, Voice::new(self.config.words));
+        Ok(true)
     }
 }

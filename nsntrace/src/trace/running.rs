@@ -62,6 +62,7 @@ async fn record(
     if let Some(signal) = signals.pending_end() {
         return Err(Error::Interrupted(signal as i32));
     }
+    packets.begin();
     voice.starting_cgroup(&present.cgroup);
     let drain = Drain::start(packets, writer, config.count.map(u64::from))?;
     capabilities::keep_only(capabilities::TRACER_OF_CGROUP)?;

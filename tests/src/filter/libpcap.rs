@@ -5,7 +5,7 @@ use std::ffi::{CString, c_int};
 use anyhow::{Result, anyhow};
 use nsntrace::filter::{
     classic::{INTERFACE, Instruction, OUTGOING, PACKET_TYPE},
-    libpcap,
+    libpcap::Library,
 };
 
 /// A classic program that libpcap interprets.
@@ -34,8 +34,9 @@ unsafe extern "C" {
 
 /// Compiles an expression as `tcpdump -r` does.
 pub fn compile(expression: &str, linktype: u16) -> Result<Vec<Instruction>> {
-    libpcap::compile(&CString::new(expression)?, linktype, true)
-        .map_err(|message| anyhow!("{expression}: {}", String::from_utf8_lossy(&message)))
+    let expression = CString::new(expression)?;
+    let compiled = Library::load().and_then(|library| library.compile(&expression, linktype, true));
+    compiled.map_err(|message| anyhow!("{expression:?}: {}", String::from_utf8_lossy(&message)))
 }
 
 impl Oracle {

@@ -46,7 +46,9 @@ pub fn check(lab: &Lab, starter: &[&str], arguments: &[&str]) -> Result<Done> {
 fn host_has_it_all(lab: &Lab) -> Result<()> {
     lab.ipv6()?;
     let told = check(lab, &[], &[])?.exited(0)?.text();
-    for what in ["kernel", "root", "cgroup", "settings", "records", "iptables", "ip6tables", "BPF", "-o"] {
+    for what in
+        ["kernel", "root", "cgroup", "settings", "records", "iptables", "ip6tables", "libpcap", "BPF", "-o"]
+    {
         ensure!(line(&told, what)?.0 == "found", "{told}");
     }
     for what in ["uplinks IPv4", "uplinks IPv6"] {

@@ -9,7 +9,7 @@ use nsntrace_tests::{
     filter::{Loaded, Oracle, Program, TEST_RUN_TAKES, compile, expressions, frames::frames, random},
 };
 
-use crate::{Case, cases};
+use crate::{Case, cases, check};
 
 pub const CASES: &[Case] = cases![
     verifier_takes_every_expression,
@@ -22,6 +22,7 @@ pub const CASES: &[Case] = cases![
     refusals_change_nothing,
     too_large_is_told,
     slow_to_optimise,
+    libpcap_is_needed_for_it_alone,
 ];
 
 const EN10MB: u16 = 1;
@@ -355,4 +356,19 @@ fn slow_to_optimise(lab: &Lab) -> Result<()> {
     assert_eq!(trace.count_of("ip.src == 203.0.113.7")?, trace.packets("frame")?.len());
     assert!(done.captured()? > 10, "{}", done.stderr);
     Ok(())
+}
+
+fn libpcap_is_needed_for_it_alone(lab: &Lab) -> Result<()> {
+    let hide = "for file in /usr/lib/*/libpcap.so.*; do mount --bind /dev/null $file; done";
+    lab.host(["sh", "-e", "-c", hide])?.output()?;
+    let before = lab.snapshot()?;
+    let told = lab.nsntrace(["-f", "tcp", "true"])?.run()?.exited(1)?.stderr;
+    let advice =
+        "nsntrace: -f 'tcp': libpcap is needed for filters: install the package libpcap0.8, or libpcap (";
+    ensure!(told.starts_with(advice) && told.ends_with(")\n") && told.lines().count() == 1, "{told}");
+    lab.nsntrace(["true"])?.run()?.exited(0)?;
+    let told = check::check(lab, &[], &[])?.exited(0)?.text();
+    let (state, text) = check::line(&told, "libpcap")?;
+    ensure!(state == "none" && text.contains("install the package"), "{text}");
+    lab.assert_clean(&before)
 }

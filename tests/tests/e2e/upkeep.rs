@@ -12,6 +12,7 @@ pub const CASES: &[Case] = cases![
     rules_are_flushed,
     whole_ruleset_is_flushed,
     firewall_is_loaded_anew,
+    firewall_is_started,
     way_out_moves,
     way_out_comes_back_and_back
 ];
@@ -73,6 +74,30 @@ fn firewall_is_loaded_anew(lab: &Lab) -> Result<()> {
     let rules = lab.host(["nft", "list", "table", "inet", "fw"])?.output()?;
     ensure!(!rules.contains("nsntrace"), "rules are left:\n{rules}");
     Ok(())
+}
+
+/// A firewall that was not there before drops what is forwarded, goes again, and comes back by a slow script, which fills its
+/// chain some time after it has made it.
+fn firewall_is_started(lab: &Lab) -> Result<()> {
+    lab.ipv6()?;
+    let web = lab.web()?;
+    let web6 = lab.web6()?;
+    let before = lab.snapshot()?;
+    let run = waiting(lab, &web, &web6)?;
+    let rules = || lab.host(["nft", "list", "table", "inet", "fw"])?.output();
+    let chain = "add table inet fw; add chain inet fw out { type filter hook forward priority 5; policy";
+    for start in [
+        format!("nft '{chain} drop; }}'"),
+        format!("nft delete table inet fw; nft '{chain} accept; }}'; sleep 2; nft add rule inet fw out drop"),
+    ] {
+        sh(lab, &start)?;
+        until("rules in the new firewall", SOON, || Ok(rules()?.contains("nsntrace:").then_some(())))?;
+    }
+    let told = goes_on(run, &web, &web6)?;
+    ensure!(!told.contains("held back"), "{told}");
+    ensure!(!rules()?.contains("nsntrace:"), "rules are left:\n{}", rules()?);
+    sh(lab, "nft delete table inet fw")?;
+    lab.assert_clean(&before)
 }
 
 /// As where a cable is pulled, or a VPN comes up.

@@ -7,11 +7,13 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{link::OUTER, own_rules::Owner, resolver::relay::Ports, run_id::RunId};
+use super::{
+    link::OUTER,
+    own_rules::Owner,
+    resolver::relay::Ports,
+    run_id::{OURS, RunId},
+};
 use crate::subnet::Subnet;
-
-/// How the comment of each rule begins.
-const COMMENT: &str = "nsntrace:";
 
 /// What follows in that of a rule that runs share, and then where it is for.
 const GUARD: &str = "guard-";
@@ -61,7 +63,7 @@ impl Rule {
         owner: impl fmt::Display,
         target: &str,
     ) -> Self {
-        let spec = format!("{matches} -m comment --comment {COMMENT}{owner} -j {target}");
+        let spec = format!("{matches} -m comment --comment {OURS}{owner} -j {target}");
         Self { family, table: table.into(), chain: chain.into(), spec }
     }
 
@@ -83,12 +85,12 @@ impl Rule {
 
     /// Whether runs share it.
     pub(super) fn is_shared(&self) -> bool {
-        self.spec.contains(&format!("{COMMENT}{GUARD}"))
+        self.spec.contains(&format!("{OURS}{GUARD}"))
     }
 
     /// Whether it is a rule that a run makes.
     pub(super) fn is_ours(&self) -> bool {
-        matches!(self.table.as_str(), "nat" | "filter") && self.spec.contains(COMMENT)
+        matches!(self.table.as_str(), "nat" | "filter") && self.spec.contains(OURS)
     }
 }
 

@@ -2,6 +2,9 @@
 
 use std::{fmt, str::FromStr};
 
+/// How the word begins by which what is ours is known.
+pub(super) const OURS: &str = "nsntrace:";
+
 /// The name of a run: eight hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunId(u32);
@@ -14,7 +17,7 @@ impl RunId {
 
     /// The word by which rules and links name their run.
     pub fn tag(self) -> String {
-        format!("nsntrace:{self}")
+        format!("{OURS}{self}")
     }
 }
 

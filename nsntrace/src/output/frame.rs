@@ -26,10 +26,10 @@ pub(super) struct Frame<'a> {
 impl<'a> Frame<'a> {
     /// The packet of a record, at most `snaplen` bytes of it.
     pub(super) fn new(header: &RecordHeader, packet: &'a [u8], snaplen: u32) -> Self {
-        let wire_length = header.wire_len;
-        let with_tag =
-            header.vlan_proto != 0 && header.linktype == linktype::EN10MB && packet.len() >= TAG_AT;
-        if !with_tag {
+        let is_tagged = header.vlan_proto != 0 && header.linktype == linktype::EN10MB;
+        // The tag's own length fits: a frame is never near 4 GiB.
+        let wire_length = header.wire_len + if is_tagged { 4 } else { 0 };
+        if !is_tagged || packet.len() < TAG_AT {
             return Self {
                 apart: false,
                 before: packet,
@@ -44,8 +44,7 @@ impl<'a> Frame<'a> {
         let tag_length = TAG.min(room);
         let after = &after[..after.len().min(room - tag_length)];
         let tag = u32::from(header.vlan_proto) << 16 | u32::from(header.vlan_tci);
-        // The tag's own length fits: a frame is never near 4 GiB.
-        Self { apart: false, before, tag: tag.to_be_bytes(), tag_length, after, wire_length: wire_length + 4 }
+        Self { apart: false, before, tag: tag.to_be_bytes(), tag_length, after, wire_length }
     }
 
     /// The same; if it is large and in one piece, it is to be written from where it is.
@@ -121,6 +120,7 @@ mod tests {
             assert_eq!(bytes(&tagged, kept, snaplen_u32), whole[..snaplen], "{snaplen}");
         }
         assert_eq!(bytes(&tagged, &packet[..11], 11), whole[..11]);
+        assert_eq!(Frame::new(&tagged, &packet[..11], 11).wire_length(), 20);
     }
 
     #[test]

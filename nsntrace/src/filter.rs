@@ -20,6 +20,6 @@ mod steps;
 mod tag;
 mod translate;
 
-pub use expression::{Compiled, compile};
+pub use expression::{Compiled, check, compile};
 pub use steps::Bad;
 pub use translate::{Hook, translate};

@@ -233,7 +233,7 @@ async fn follow(
                 life.ask_to_end();
             }
             _ = ticks.tick(), if counts => recording.count(),
-            () = upkeep.changed() => upkeep.mend(),
+            changed = upkeep.changed() => upkeep.mend(changed),
             () = &mut keeping => {}
             () = &mut messages => {}
         }

@@ -16,7 +16,7 @@ use crate::{
     cgroup::Own,
     config::{Config, Outfile, Running},
     error::{Context, Error, Result},
-    filter::{Compiled, libpcap::Library},
+    filter::{Compiled, check as libpcap},
     host::{
         base_chains::BaseChain,
         device::Device,
@@ -119,13 +119,7 @@ fn host(report: &mut Report) -> io::Result<()> {
     report.needs("records", RunDir::count_dead().map(records))?;
     report.needs("iptables", packet_filter::describe(Family::V4))?;
     uses("ip6tables", packet_filter::describe(Family::V6))?;
-    uses("libpcap", libpcap())
-}
-
-/// What filters are compiled by.
-fn libpcap() -> Result<&'static str> {
-    let library = Library::load().map(|_| "for -f");
-    library.map_err(|reason| Error::told(String::from_utf8_lossy(&reason)))
+    uses("libpcap", libpcap().map(|()| "for -f"))
 }
 
 fn place(own: &Own) -> String {

@@ -2,6 +2,8 @@
 
 use std::{ffi::CString, time::Duration};
 
+use nsntrace_ebpf::linktype;
+
 use super::{classic::Instruction, process::Libpcap};
 use crate::{
     error::{Context, Error, Result},
@@ -49,6 +51,17 @@ pub fn compile(expression: &str, linktype: u16) -> Result<Compiled> {
         Ok(Some(Ok(program))) => Ok(Compiled { program, is_optimised: true }),
         Ok(Some(Err(message))) => Err(refused(expression, &message)),
         Ok(None) | Err(_) => Ok(Compiled { program, is_optimised: false }),
+    }
+}
+
+/// Whether there is a libpcap to compile expressions. While the process has one thread.
+///
+/// # Errors
+/// Says what to install where there is none.
+pub fn check() -> Result<()> {
+    match Libpcap::start(c"", linktype::EN10MB)?.answer(COMPILER) {
+        Ok(Some(Err(message))) => Err(Error::told(message)),
+        answer => answer.map(|_| ()).context("ask", "libpcap"),
     }
 }
 

@@ -126,7 +126,6 @@ impl Drop for Libpcap {
 
 fn work(to: OwnedFd, parent: Pid, expression: &CStr, linktype: u16) -> io::Result<()> {
     descriptors::close_all_but(&[libc::STDERR_FILENO, to.as_raw_fd()]);
-    let library = Library::load();
     become_nobody();
     capabilities::keep_only(&[]).map_err(io::Error::other)?;
     // Last, since a change of user clears it.
@@ -139,6 +138,7 @@ fn work(to: OwnedFd, parent: Pid, expression: &CStr, linktype: u16) -> io::Resul
     setrlimit(Resource::RLIMIT_AS, MEMORY.min(most), MEMORY.min(most))?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     let mut to = File::from(to);
+    let library = Library::load();
     for optimise in [false, true] {
         let compiled = library.as_ref().map(|library| library.compile(expression, linktype, optimise));
         let (kind, answer) = match compiled {

@@ -1,12 +1,12 @@
 //! Notice that others change the host's network: rules of nftables, or routes.
 
-use std::{io, time::Duration};
+use std::{io, mem, time::Duration};
 
 use rtnetlink::sys::{
     AsyncSocket, AsyncSocketExt, TokioSocket,
     protocols::{NETLINK_NETFILTER, NETLINK_ROUTE},
 };
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 
 use crate::netlink;
 
@@ -17,35 +17,45 @@ const ROUTES: &[u32] = &[7, 11];
 /// Where others change one thing after the other, all that they have changed in such a time is one change.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
+/// What others have changed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Changed {
+    /// Rules of nftables.
+    pub rules: bool,
+    /// Routes.
+    pub routes: bool,
+}
+
 /// Listens for changes.
 pub struct Events {
     /// None where the kernel does not tell.
     rules: Option<TokioSocket>,
     routes: Option<TokioSocket>,
-    is_pending: bool,
+    /// What was heard of, and when it is told.
+    pending: Changed,
+    due: Option<Instant>,
 }
 
 impl Events {
     /// Begins to listen, in the network namespace of the calling thread, in an event loop.
     pub fn listen() -> Self {
         let rules = listen(NETLINK_NETFILTER, RULES).ok();
-        Self { rules, routes: listen(NETLINK_ROUTE, ROUTES).ok(), is_pending: false }
+        Self { rules, routes: listen(NETLINK_ROUTE, ROUTES).ok(), pending: Changed::default(), due: None }
     }
 
     /// Waits for a change. None is lost where the waiting is given up and begun again.
-    pub async fn changed(&mut self) {
-        if !self.is_pending {
+    pub async fn changed(&mut self) -> Changed {
+        if self.due.is_none() {
             tokio::select! {
-                () = heard(self.rules.as_ref()) => {}
-                () = heard(self.routes.as_ref()) => {}
+                () = heard(self.rules.as_ref()) => self.pending.rules = true,
+                () = heard(self.routes.as_ref()) => self.pending.routes = true,
             }
-            self.is_pending = true;
         }
-        sleep(AT_ONCE).await;
-        for socket in [&self.rules, &self.routes].into_iter().flatten() {
-            while socket.socket_ref().recv_from_full().is_ok() {}
-        }
-        self.is_pending = false;
+        sleep_until(*self.due.get_or_insert_with(|| Instant::now() + AT_ONCE)).await;
+        self.due = None;
+        self.pending.rules |= hears_more(self.rules.as_ref());
+        self.pending.routes |= hears_more(self.routes.as_ref());
+        mem::take(&mut self.pending)
     }
 }
 
@@ -60,5 +70,17 @@ async fn heard(socket: Option<&TokioSocket>) {
     match socket {
         Some(socket) => drop(socket.recv_from_full().await),
         None => std::future::pending().await,
+    }
+}
+
+/// Whether there is more to be heard; then that is heard.
+fn hears_more(socket: Option<&TokioSocket>) -> bool {
+    let Some(socket) = socket else { return false };
+    let mut is_news = false;
+    loop {
+        match socket.socket_ref().recv_from_full() {
+            Ok(_) => is_news = true,
+            Err(error) => return is_news || error.kind() != io::ErrorKind::WouldBlock,
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
         Changes,
         change::Change,
         device,
-        events::Events,
+        events::{Changed, Events},
         own_rules, packet_filter,
         route::{self, survey::Survey},
         ways::Ways,
@@ -47,21 +47,27 @@ impl<'a> Upkeep<'a> {
 
     /// Waits until others have changed something, or a firewall is to be looked at again after that. It may be given up and
     /// begun again.
-    pub async fn changed(&mut self) {
+    pub async fn changed(&mut self) -> Changed {
         let due = self.elsewhere.due().map(Instant::from_std);
         tokio::select! {
-            () = self.events.changed() => {}
-            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+            changed = self.events.changed() => changed,
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                Changed { rules: true, routes: false }
+            }
         }
     }
 
     /// Forwards at new ways out, inserts rules again that others have removed, and lets packets pass in a firewall that is
     /// new. What fails is said.
-    pub fn mend(&mut self) {
+    pub fn mend(&mut self, changed: Changed) {
         let voice = Voice::new(self.config.words);
-        let (followed, restored) = (self.follow_routes(), self.restore_rules());
-        // They are not counted anew: what is lost meanwhile is to be missed.
-        self.rules += self.elsewhere.pass(self.changes, &self.joined.rules, voice);
+        // Who changes rules may have switched forwarding off as well.
+        let followed = self.follow_routes();
+        let restored = if changed.rules { self.restore_rules() } else { Ok(false) };
+        if changed.rules {
+            // They are not counted anew: what is lost meanwhile is to be missed.
+            self.rules += self.elsewhere.pass(self.changes, &self.joined.rules, voice);
+        }
         if matches!(restored, Ok(true)) {
             voice.restored();
         }

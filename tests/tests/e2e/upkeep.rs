@@ -10,6 +10,7 @@ use crate::{Case, cases};
 
 pub const CASES: &[Case] = cases![
     rules_are_flushed,
+    rules_are_flushed_while_it_counts,
     whole_ruleset_is_flushed,
     firewall_is_loaded_anew,
     firewall_is_started,
@@ -59,6 +60,20 @@ fn survives(lab: &Lab, flush: &str) -> Result<()> {
 
 fn rules_are_flushed(lab: &Lab) -> Result<()> {
     survives(lab, "for tool in iptables ip6tables; do $tool -F; $tool -t nat -F; done")
+}
+
+/// The count on a terminal is renewed all the time.
+fn rules_are_flushed_while_it_counts(lab: &Lab) -> Result<()> {
+    let before = lab.snapshot()?;
+    let job = lab.nsntrace(["-v", "sh", "-c", "echo ready; read line"])?;
+    let mut terminal = job.spawn_on_terminal()?;
+    terminal.shows("ready")?;
+    terminal.shows("Got 0")?;
+    sh(lab, "iptables -F; iptables -t nat -F")?;
+    terminal.shows("inserted again")?;
+    terminal.types("\n")?;
+    terminal.process.wait()?.exited(0)?;
+    lab.assert_clean(&before)
 }
 
 pub fn whole_ruleset_is_flushed(lab: &Lab) -> Result<()> {

@@ -217,7 +217,7 @@ impl Packets {
     /// Begins with the packets that pass from here on: none before is captured or counted.
     pub fn begin(&mut self) {
         self.since = boot_now();
-        self.processors.begin(self.snaplen);
+        self.processors.keep(self.snaplen);
     }
 
     /// What happens to their processes, where that is told.
@@ -243,6 +243,11 @@ impl Capture {
 
     fn attach_to_cgroup(&mut self, path: &Path) -> Result<()> {
         self.programs.as_mut().map_or(Ok(()), |programs| programs.attach_to_cgroup(path))
+    }
+
+    /// Packets that pass from here on are none of the trace any more.
+    pub fn close(&self) {
+        self.processors.keep(0);
     }
 
     /// Ends the capture. When it returns, no program puts anything into the ring any more.

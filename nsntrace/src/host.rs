@@ -126,15 +126,17 @@ impl Changes {
 
     /// Undoes everything. What fails is returned; its record stays for the next start.
     pub fn undo(mut self) -> Vec<Error> {
-        self.undo_early(&[])
+        self.undo_early(&[], || {})
     }
 
     /// The same before everything that knows of it has ended. Nothing is to be changed or asked any more. `held` may be
-    /// closed then: who does so otherwise waits until the kernel has done with the link.
-    pub fn undo_early(&mut self, held: &[BorrowedFd<'_>]) -> Vec<Error> {
+    /// closed then: who does so otherwise waits until the kernel has done with the link. `before_the_network` comes before
+    /// the kernel may say something of that by the link.
+    pub fn undo_early(&mut self, held: &[BorrowedFd<'_>], before_the_network: impl FnOnce()) -> Vec<Error> {
         lifeline::RECORD.hold(None);
         let Some(journal) = self.journal.take() else { return Vec::new() };
-        undo::undo(&self.dir, journal, None, |name, tag| self.guardian.delete_link(name, tag, held))
+        let delete_link = |name: &str, tag: &str| self.guardian.delete_link(name, tag, held);
+        undo::undo(&self.dir, journal, None, before_the_network, delete_link)
     }
 
     fn journal(&self) -> &Journal {
@@ -144,7 +146,7 @@ impl Changes {
 
 impl Drop for Changes {
     fn drop(&mut self) {
-        for error in self.undo_early(&[]) {
+        for error in self.undo_early(&[], || {}) {
             say!("nsntrace: {}", plain(&error.to_string()));
         }
     }

@@ -106,15 +106,30 @@ pub fn settle(link: &str, deadline: Instant) {
     if sysctl::get(&format!("ipv6/conf/{link}/disable_ipv6")).is_ok_and(|disabled| disabled != "0") {
         return;
     }
-    let path = format!("/proc/thread-self/net/dev_snmp6/{link}");
-    let is_settled = || {
-        let Ok(counters) = fs::read_to_string(&path) else { return true };
-        let count = |name| counters.lines().find_map(|line: &str| line.strip_prefix(name)).map(str::trim);
-        [REPORTS, RECEIVED].into_iter().all(|name| count(name) != Some("0"))
-    };
-    while !is_settled() && Instant::now() < deadline {
+    until(deadline, || [REPORTS, RECEIVED].into_iter().all(|name| count(link, name) != Some(0)));
+}
+
+/// What an end has told of its groups so far; none where there is no IPv6. In the namespace of the calling thread.
+pub fn reports(link: &str) -> Option<u64> {
+    count(link, REPORTS)
+}
+
+/// Waits until an end has told more than that, as it does when the host becomes a router. In the namespace of the calling
+/// thread.
+pub fn settle_again(link: &str, told: Option<u64>, deadline: Instant) {
+    until(deadline, || reports(link) != told || told.is_none());
+}
+
+fn until(deadline: Instant, is_so: impl Fn() -> bool) {
+    while !is_so() && Instant::now() < deadline {
         thread::sleep(LOOK_EVERY);
     }
+}
+
+/// What the kernel has counted of an end.
+fn count(link: &str, name: &str) -> Option<u64> {
+    let counters = fs::read_to_string(format!("/proc/thread-self/net/dev_snmp6/{link}")).ok()?;
+    counters.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
 }
 
 fn set(link: &str, name: &str, value: &str) -> Result<()> {

@@ -109,7 +109,9 @@ pub fn join(
         Lookups::ready(config, &resolv_conf, netns, &names, &subnet, ipv6.is_some(), id)?;
     let rules = subnets.iter().flatten().flat_map(|subnet| rules(config, &names.outer, subnet, id));
     let mut rules: Vec<_> = rules.chain(relayed).collect();
-    let passed6 = let_pass(&mut changes, &mut rules, &switches, &switches6.unwrap_or_default(), voice)?;
+    let switches6 = switches6.unwrap_or_default();
+    let passed6 = let_pass(&mut changes, &mut rules, &switches, &switches6, voice)?
+        .and_then(|()| ipv6::turn_on(netns, &names, &switches6, voice));
     drop(lock);
     let ipv6 = match passed6 {
         Ok(()) => ipv6,
@@ -145,8 +147,8 @@ fn free_subnet(survey: &Survey) -> Result<Subnet> {
     })
 }
 
-/// Inserts the rules, those that guard the host's forwarding below them, and switches that on. What is for IPv6 may fail
-/// alone: that is the inner result, and `rules` are those that are there.
+/// Inserts the rules, those that guard the host's forwarding below them, and switches that of IPv4 on. What is for IPv6 may
+/// fail alone: that is the inner result, and `rules` are those that are there.
 fn let_pass(
     changes: &mut Changes,
     rules: &mut Vec<Rule>,
@@ -162,7 +164,7 @@ fn let_pass(
         rules.retain(|rule| rule.family() == Family::V4);
     }
     switches.iter().try_for_each(|switch| switch.turn_on(voice))?;
-    Ok(v6.and_then(|()| switches6.iter().try_for_each(|switch| switch.turn_on(voice))))
+    Ok(v6)
 }
 
 /// The rules for one of the link's subnets. The last of a chain comes first.

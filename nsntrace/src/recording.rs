@@ -48,6 +48,11 @@ impl Recording {
         self.capture.links(interface)
     }
 
+    /// Packets that pass from here on are none of the trace any more, though the capture goes on.
+    pub fn close(&self) {
+        self.capture.close();
+    }
+
     /// Ends the capture, if it has not ended: nothing that passes from now on is recorded. What was captured is still
     /// being written; [`Recording::ended`] tells when that is done.
     ///

@@ -178,8 +178,9 @@ async fn record(
     let followed = follow(config, &mut life, &mut recording, upkeep, &keeper, &audience, log).await;
     drop(stoppable);
     let quiet = quiet::wait(netns);
-    // With the link goes what is attached to it, and the kernel waits once for both.
-    for error in changes.undo_early(&recording.links(&joined.names.inner)) {
+    // With the link goes what is attached to it, and the kernel waits once for both. The capture is closed before: the link's
+    // end may tell that the host is no router any more.
+    for error in changes.undo_early(&recording.links(&joined.names.inner), || recording.close()) {
         say!("nsntrace: {}", plain(&error.to_string()));
     }
     tokio::select! {

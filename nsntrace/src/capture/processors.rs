@@ -33,8 +33,8 @@ impl Processors {
         Ok(processors)
     }
 
-    /// Packets that pass from here on are of the trace, with so many bytes of each.
-    pub(super) fn begin(&self, snaplen: u32) {
+    /// So many bytes are kept of each packet that passes from here on; with 0 it is none of the trace.
+    pub(super) fn keep(&self, snaplen: u32) {
         self.set_all(offset_of!(Processor, snaplen), snaplen);
     }
 

@@ -27,7 +27,7 @@ pub struct Swept {
 pub fn sweep(dir: &RunDir, lock: &Lock) -> Result<Swept> {
     let mut swept = Swept::default();
     for journal in dir.dead()? {
-        let errors = undo(dir, journal, Some(lock), link::delete);
+        let errors = undo(dir, journal, Some(lock), || {}, link::delete);
         *if errors.is_empty() { &mut swept.undone } else { &mut swept.failed } += 1;
         for error in errors {
             say!("nsntrace: a run that died left something behind: {}", plain(&error.to_string()));
@@ -36,12 +36,13 @@ pub fn sweep(dir: &RunDir, lock: &Lock) -> Result<Swept> {
     Ok(swept)
 }
 
-/// Undoes a record and forgets it if all went well. It goes on past errors and returns them. A link, by its name and alias,
-/// is deleted by `delete_link`.
+/// Undoes a record and forgets it if all went well. It goes on past errors and returns them. `before_the_network` comes
+/// before anything of that is undone; a link, by its name and alias, is deleted by `delete_link`.
 pub fn undo(
     dir: &RunDir,
     journal: Journal,
     lock: Option<&Lock>,
+    before_the_network: impl FnOnce(),
     delete_link: impl Fn(&str, &str) -> Result<()> + Sync,
 ) -> Vec<Error> {
     let (shared, own): (Vec<_>, Vec<_>) =
@@ -63,6 +64,7 @@ pub fn undo(
             Err(error) => errors.push(error),
         }
     }
+    before_the_network();
     let switched_off = at_once(&lasts, switch_off);
     // What is still forwarded is still guarded.
     let mut is_off = switched_off.iter().map(Result::is_ok);

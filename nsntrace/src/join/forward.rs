@@ -27,6 +27,11 @@ impl Switch {
         self.change.guard()
     }
 
+    /// Whether it makes the whole host a router.
+    pub fn is_of_host(&self) -> bool {
+        matches!(self.change, Change::Forwarding6(_))
+    }
+
     /// Turns it on, and says so the first time.
     ///
     /// # Errors

@@ -70,6 +70,22 @@ pub fn do_without(netns: &Netns, names: &Names, reason: &Error, voice: Voice) {
     voice.no_ipv6(reason);
 }
 
+/// Turns switches on. Where that makes the host a router, the link's end tells of groups once more, and that is waited for.
+///
+/// # Errors
+/// Where a setting cannot be written.
+pub(super) fn turn_on(netns: &Netns, names: &Names, switches: &[Switch], voice: Voice) -> Result<()> {
+    let turn_on = || switches.iter().try_for_each(|switch| switch.turn_on(voice));
+    if !switches.iter().any(Switch::is_of_host) {
+        return turn_on();
+    }
+    settle(netns, names)?;
+    let told = ipv6::reports(&names.outer);
+    turn_on()?;
+    ipv6::settle_again(&names.outer, told, Instant::now() + PATIENCE);
+    Ok(())
+}
+
 /// Waits until the link says nothing of itself any more.
 ///
 /// # Errors

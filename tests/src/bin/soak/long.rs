@@ -1,6 +1,6 @@
 //! Traces that go on all the time.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, thread, time::Duration};
 
 use anyhow::{Context, Result};
 use nix::{sys::signal::Signal, unistd::Pid};
@@ -81,11 +81,23 @@ impl Long {
     }
 }
 
+/// How often a count is looked at, and the time between.
+const LOOKS: u32 = 20;
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
 fn usage(who: &'static str, pid: Pid) -> Result<Usage> {
     let process = Path::new("/proc").join(pid.to_string());
     let status = fs::read_to_string(process.join("status")).with_context(|| format!("{who} has ended"))?;
     let memory = status.lines().find_map(|line| line.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB"));
-    let count = |folder| -> Result<usize> { Ok(fs::read_dir(process.join(folder))?.count()) };
     let memory = memory.context("no RssAnon in its status")?.parse()?;
-    Ok(Usage { who, memory, descriptors: count("fd")?, threads: count("task")? })
+    // It may be about something just now: what it keeps is what is there whenever it is looked at.
+    let least = |folder| -> Result<usize> {
+        let mut least = usize::MAX;
+        for _ in 0..LOOKS {
+            least = least.min(fs::read_dir(process.join(folder))?.count());
+            thread::sleep(LOOK_EVERY);
+        }
+        Ok(least)
+    };
+    Ok(Usage { who, memory, descriptors: least("fd")?, threads: least("task")? })
 }

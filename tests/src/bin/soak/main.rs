@@ -55,7 +55,9 @@ fn soak(time: Duration, seed: u64) -> Result<Findings> {
         place.round(&mut random, &mut findings)?;
         findings.compare("the host, after each round", place.difference(&before)?);
         // What is needed but once is there after the first.
-        usage.get_or_insert(long.usage()?);
+        if usage.is_none() {
+            usage = Some(long.usage()?);
+        }
     }
     findings.compare_usage(&usage.context("not one round was made")?, &long.usage()?);
     long.end()?;

@@ -68,8 +68,6 @@ pub struct Loaded {
     programs: Programs,
     /// What each processor has counted.
     books: MapData,
-    /// Bytes to keep of a packet.
-    snaplen: u32,
     ring: Ring,
     lanes: Lanes,
     processors: Arc<Processors>,
@@ -85,8 +83,6 @@ pub struct Packets {
     processors: Arc<Processors>,
     /// What happens to their processes, where that is told.
     watch: Option<Watch>,
-    /// Bytes that are kept of each.
-    snaplen: u32,
     /// None passed before, in nanoseconds of `CLOCK_BOOTTIME`.
     since: u64,
 }
@@ -153,13 +149,13 @@ impl Loaded {
         let ring = take(ebpf, names::RING)?.fd().as_fd().try_clone_to_owned();
         let ring = Ring::map(ring.context("hold", "the ring buffer")?, settings.ring_bytes as usize)?;
         let books = take(ebpf, names::PROCESSORS)?;
-        let processors = Arc::new(Processors::map(books.fd().as_fd(), cpus, count(chunks * CHUNK)?)?);
+        let processors =
+            Arc::new(Processors::map(books.fd().as_fd(), cpus, count(chunks * CHUNK)?, settings.snaplen)?);
         let lanes = take(ebpf, names::LANES)?;
         let lanes = Lanes::map(lanes.fd().as_fd(), Arc::clone(&processors))?;
         let log = settings.messages.then(|| KernelLog::new(ebpf)).transpose()?;
         let owners = owners.map(|(owners, _)| owners.clone());
-        let snaplen = settings.snaplen;
-        Ok(Self { programs, books, snaplen, ring, lanes, processors, log, watch, owners })
+        Ok(Self { programs, books, ring, lanes, processors, log, watch, owners })
     }
 
     /// Attaches to interfaces in a namespace, to these directions of each. Owners of packets are in `cgroup`, or come from
@@ -202,14 +198,14 @@ impl Loaded {
         if self.owners.is_some() {
             owners::attach(self.programs.object(), cgroup)?;
         }
-        let Self { programs, ring, lanes, processors, log, watch, snaplen, .. } = self;
+        let Self { programs, ring, lanes, processors, log, watch, .. } = self;
         let capture = Capture {
             netns,
             programs: Some(programs),
             links: Vec::new(),
             processors: Arc::clone(&processors),
         };
-        Ok((capture, Packets { ring, lanes, processors, watch, snaplen, since: boot_now() }, log))
+        Ok((capture, Packets { ring, lanes, processors, watch, since: boot_now() }, log))
     }
 }
 
@@ -217,7 +213,7 @@ impl Packets {
     /// Begins with the packets that pass from here on: none before is captured or counted.
     pub fn begin(&mut self) {
         self.since = boot_now();
-        self.processors.keep(self.snaplen);
+        self.processors.begin();
     }
 
     /// What happens to their processes, where that is told.
@@ -247,7 +243,7 @@ impl Capture {
 
     /// Packets that pass from here on are none of the trace any more.
     pub fn close(&self) {
-        self.processors.keep(0);
+        self.processors.end();
     }
 
     /// Ends the capture. When it returns, no program puts anything into the ring any more.

@@ -234,7 +234,7 @@ async fn follow(
                 life.ask_to_end();
             }
             _ = ticks.tick(), if counts => recording.count(),
-            changed = upkeep.changed() => upkeep.mend(changed),
+            rules = upkeep.changed() => upkeep.mend(rules),
             () = &mut keeping => {}
             () = &mut messages => {}
         }

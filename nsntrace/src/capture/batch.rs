@@ -239,7 +239,7 @@ mod tests {
             let books = file(cpus * size_of::<nsntrace_ebpf::Processor>());
             let lanes_file = file(cpus * CHUNKS * CHUNK);
             let processors = Arc::new(
-                Processors::map(books.as_fd(), cpus, u32::try_from(LANE).expect("small")).expect("mapped"),
+                Processors::map(books.as_fd(), cpus, u32::try_from(LANE).expect("small"), 0).expect("mapped"),
             );
             Self {
                 ring: Ring::map(ring_file.try_clone().expect("a descriptor").into(), RING).expect("mapped"),

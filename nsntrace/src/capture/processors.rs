@@ -21,21 +21,28 @@ pub(super) struct Processors {
     count: usize,
     /// Bytes of a lane.
     lane: u32,
+    /// Bytes to keep of a packet.
+    snaplen: u32,
 }
 
 impl Processors {
     /// Maps a map with `count` elements, for lanes of so many bytes each. The mapping keeps the map.
-    pub(super) fn map(map: BorrowedFd<'_>, count: usize, lane: u32) -> Result<Self> {
+    pub(super) fn map(map: BorrowedFd<'_>, count: usize, lane: u32, snaplen: u32) -> Result<Self> {
         let length = count * size_of::<Processor>();
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        let processors = Self { memory: Mapping::new(map, 0, length, protection)?, count, lane };
+        let processors = Self { memory: Mapping::new(map, 0, length, protection)?, count, lane, snaplen };
         processors.set_asleep(true);
         Ok(processors)
     }
 
-    /// So many bytes are kept of each packet that passes from here on; with 0 it is none of the trace.
-    pub(super) fn keep(&self, snaplen: u32) {
-        self.set_all(offset_of!(Processor, snaplen), snaplen);
+    /// Packets that pass from here on are of the trace.
+    pub(super) fn begin(&self) {
+        self.set_all(offset_of!(Processor, snaplen), self.snaplen);
+    }
+
+    /// Packets that pass from here on are none of it any more.
+    pub(super) fn end(&self) {
+        self.set_all(offset_of!(Processor, snaplen), 0);
     }
 
     /// How many there are.

@@ -17,45 +17,35 @@ const ROUTES: &[u32] = &[7, 11];
 /// Where others change one thing after the other, all that they have changed in such a time is one change.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
-/// What others have changed.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Changed {
-    /// Rules of nftables.
-    pub rules: bool,
-    /// Routes.
-    pub routes: bool,
-}
-
 /// Listens for changes.
 pub struct Events {
     /// None where the kernel does not tell.
     rules: Option<TokioSocket>,
     routes: Option<TokioSocket>,
-    /// What was heard of, and when it is told.
-    pending: Changed,
+    /// When what was heard of is told, and whether rules are among it.
     due: Option<Instant>,
+    has_rules: bool,
 }
 
 impl Events {
     /// Begins to listen, in the network namespace of the calling thread, in an event loop.
     pub fn listen() -> Self {
         let rules = listen(NETLINK_NETFILTER, RULES).ok();
-        Self { rules, routes: listen(NETLINK_ROUTE, ROUTES).ok(), pending: Changed::default(), due: None }
+        Self { rules, routes: listen(NETLINK_ROUTE, ROUTES).ok(), due: None, has_rules: false }
     }
 
-    /// Waits for a change. None is lost where the waiting is given up and begun again.
-    pub async fn changed(&mut self) -> Changed {
+    /// Waits for a change, and says whether rules are among it. None is lost where the waiting is given up and begun again.
+    pub async fn changed(&mut self) -> bool {
         if self.due.is_none() {
             tokio::select! {
-                () = heard(self.rules.as_ref()) => self.pending.rules = true,
-                () = heard(self.routes.as_ref()) => self.pending.routes = true,
+                () = heard(self.rules.as_ref()) => self.has_rules = true,
+                () = heard(self.routes.as_ref()) => {}
             }
         }
         sleep_until(*self.due.get_or_insert_with(|| Instant::now() + AT_ONCE)).await;
         self.due = None;
-        self.pending.rules |= hears_more(self.rules.as_ref());
-        self.pending.routes |= hears_more(self.routes.as_ref());
-        mem::take(&mut self.pending)
+        hears_more(self.routes.as_ref());
+        mem::take(&mut self.has_rules) | hears_more(self.rules.as_ref())
     }
 }
 

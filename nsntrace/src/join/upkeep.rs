@@ -11,12 +11,12 @@ use super::{
 use crate::{
     check::Host,
     config::Config,
-    error::Result,
+    error::{Error, Result},
     host::{
         Changes,
         change::Change,
         device,
-        events::{Changed, Events},
+        events::Events,
         own_rules, packet_filter,
         route::{self, survey::Survey},
         ways::Ways,
@@ -46,33 +46,36 @@ impl<'a> Upkeep<'a> {
     }
 
     /// Waits until others have changed something, or a firewall is to be looked at again after that. It may be given up and
-    /// begun again.
-    pub async fn changed(&mut self) -> Changed {
+    /// begun again. Says whether there are rules to be mended.
+    pub async fn changed(&mut self) -> bool {
         let due = self.elsewhere.due().map(Instant::from_std);
         tokio::select! {
             changed = self.events.changed() => changed,
-            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
-                Changed { rules: true, routes: false }
-            }
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => true,
         }
     }
 
-    /// Forwards at new ways out, inserts rules again that others have removed, and lets packets pass in a firewall that is
-    /// new. What fails is said.
-    pub fn mend(&mut self, changed: Changed) {
-        let voice = Voice::new(self.config.words);
+    /// Forwards at new ways out; with rules, inserts those again that others have removed, and lets packets pass in a firewall
+    /// that is new. What fails is said.
+    pub fn mend(&mut self, rules: bool) {
         // Who changes rules may have switched forwarding off as well.
-        let followed = self.follow_routes();
-        let restored = if changed.rules { self.restore_rules() } else { Ok(false) };
-        if changed.rules {
-            // They are not counted anew: what is lost meanwhile is to be missed.
-            self.rules += self.elsewhere.pass(self.changes, &self.joined.rules, voice);
+        if let Err(error) = self.follow_routes() {
+            failed(&error);
         }
-        if matches!(restored, Ok(true)) {
-            voice.restored();
+        if rules {
+            self.mend_rules();
         }
-        for error in [followed.err(), restored.err()].into_iter().flatten() {
-            say!("nsntrace: the host's network was changed: {error}");
+    }
+
+    fn mend_rules(&mut self) {
+        let voice = Voice::new(self.config.words);
+        let restored = self.restore_rules();
+        // They are not counted anew: what is lost meanwhile is to be missed.
+        self.rules += self.elsewhere.pass(self.changes, &self.joined.rules, voice);
+        match restored {
+            Ok(true) => voice.restored(),
+            Ok(false) => {}
+            Err(error) => failed(&error),
         }
     }
 
@@ -125,4 +128,8 @@ impl<'a> Upkeep<'a> {
         elsewhere::look_at_legacy(&self.joined.rules, Voice::new(self.config.words));
         Ok(true)
     }
+}
+
+fn failed(error: &Error) {
+    say!("nsntrace: the host's network was changed: {error}");
 }

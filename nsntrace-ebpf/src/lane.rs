@@ -3,7 +3,7 @@
 use core::arch::asm;
 
 use aya_ebpf::bindings::__sk_buff;
-use nsntrace_ebpf::{CHUNK, LANE_PACKET, LANE_RECORD, Processor, RecordHeader, behind};
+use nsntrace_ebpf::{AHEAD, CHUNK, LANE_PACKET, LANE_RECORD, Processor, RecordHeader, behind};
 
 use crate::{
     LANES,
@@ -26,7 +26,7 @@ pub unsafe fn put(processor: *mut Processor, packet: &Packet, cpu: u32) -> bool 
         let room = (&raw const (*processor).room).read_volatile();
         let head = (*processor).head;
         let in_use = head.wrapping_sub((&raw const (*processor).tail).read_volatile());
-        if in_use + LANE_RECORD as u64 > u64::from(room) {
+        if in_use + (LANE_RECORD + 2 * AHEAD) as u64 > u64::from(room) {
             return false;
         }
         let chunks = room / CHUNK as u32;
@@ -46,8 +46,35 @@ pub unsafe fn put(processor: *mut Processor, packet: &Packet, cpu: u32) -> bool 
         }
         in_order();
         (*processor).head = behind(head, RecordHeader::SIZE as u64 + len);
+        let end = at + RecordHeader::SIZE + len as usize;
+        if (at ^ end) & AHEAD != 0 {
+            take_ahead(chunk.cast(), end);
+        }
     }
     true
+}
+
+/// Writes to each cache line of the part of the chunk behind the one with `end`, if there is one.
+///
+/// # Safety
+/// Nothing is there that user space has yet to read.
+#[inline(always)]
+unsafe fn take_ahead(chunk: *mut u8, end: usize) {
+    let mut part = end + AHEAD;
+    // As in bounded.
+    // SAFETY: no instruction at all.
+    unsafe { asm!("/* {0} */", inout(reg) part, options(nomem, nostack, preserves_flags)) };
+    part &= CHUNK - AHEAD;
+    if part == 0 {
+        return;
+    }
+    macro_rules! line {
+        ($($at:literal)*) => { $(
+            // SAFETY: within the chunk, and the caller's.
+            unsafe { chunk.add(part + $at).cast::<u64>().write_volatile(0) };
+        )* }
+    }
+    line!(0 64 128 192 256 320 384 448 512 576 640 704 768 832 896 960);
 }
 
 /// Copies a packet that lies in one piece and is 32 to 128 bytes long by its two ends, which overlap; false for others.

@@ -111,7 +111,7 @@ const _: () = assert!(size_of::<Processor>() == 64);
 ///
 /// A lane is a ring of a CPU's own for small packets: nobody else writes there, so a packet needs no reservation, and
 /// user space, which comes by every few milliseconds, reads it where it lies. It has a power of two of chunks. When it is
-/// full, packets go into the ring buffer.
+/// full but for [`AHEAD`], packets go into the ring buffer.
 ///
 /// Records, each a [`RecordHeader`] with its packet, lie at multiples of [`ALIGN`], and none in two chunks. Positions
 /// are counted in bytes from the beginning of the trace; [`behind`] says where the next record is. The kernel side
@@ -123,6 +123,10 @@ pub const CHUNK: usize = 64 << 10;
 
 /// Records lie at multiples of so many bytes.
 pub const ALIGN: usize = 8;
+
+/// So many bytes of a chunk, of which they are a part, are taken from the reader's cache at a time, up to two such parts before
+/// they are written: what comes next on the packet's way waits for each cache line that is still on its way.
+pub const AHEAD: usize = 1 << 10;
 
 /// Packets up to this length in bytes go into a lane.
 pub const LANE_PACKET: u32 = 256;

@@ -176,7 +176,7 @@ mod tests {
         sync::Arc,
     };
 
-    use nsntrace_ebpf::{CHUNK, LANE_RECORD, behind};
+    use nsntrace_ebpf::{AHEAD, CHUNK, LANE_RECORD, behind};
 
     use super::*;
     use crate::{capture::processors::Processors, page};
@@ -265,7 +265,7 @@ mod tests {
         /// Where the lane is full, into the ring.
         fn append(&mut self, cpu: usize, record: &[u8]) {
             let head = self.processors.head(cpu);
-            if head + LANE_RECORD as u64 - self.processors.tail(cpu) > LANE {
+            if head + (LANE_RECORD + 2 * AHEAD) as u64 - self.processors.tail(cpu) > LANE {
                 return self.push(record);
             }
             let place = cpu as u64 * LANE + head % LANE;

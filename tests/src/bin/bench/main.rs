@@ -123,10 +123,10 @@ impl Part {
     /// of packets.
     fn rounds(self) -> usize {
         match self {
-            Self::Flood | Self::Filter => 100,
-            Self::Cgroup | Self::Summary | Self::Owners => 60,
-            Self::Start => 40,
-            Self::Senders | Self::Bulk => 12,
+            Self::Flood | Self::Filter | Self::Senders => 600,
+            Self::Cgroup | Self::Summary | Self::Owners => 300,
+            Self::Start => 60,
+            Self::Bulk => 36,
             Self::Idle | Self::Memory => 10,
             Self::Live | Self::Fidelity => 3,
         }

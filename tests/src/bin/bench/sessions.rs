@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Most rounds on the same hosts.
-const ROUNDS: usize = 10;
+const ROUNDS: usize = 20;
 
 /// Fewest hosts of a contestant: an interval over fewer says nothing.
 const SESSIONS: usize = 6;

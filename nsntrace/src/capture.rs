@@ -10,6 +10,7 @@ mod lanes;
 mod loader;
 mod mapping;
 mod owners;
+mod places;
 mod processors;
 mod programs;
 mod ring;
@@ -18,7 +19,7 @@ mod tcx;
 mod watch;
 
 use std::{
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd},
     path::Path,
     sync::Arc,
 };
@@ -32,6 +33,7 @@ use nsntrace_ebpf::{CHUNK, Counters, names};
 
 pub use hook::Hook;
 pub use kernel_log::KernelLog;
+pub use places::Places;
 pub use settings::Settings;
 pub use watch::Watch;
 
@@ -44,6 +46,7 @@ use crate::{
 use clock::boot_now;
 use lanes::Lanes;
 use owners::Knowledge;
+use places::Place;
 use processors::Processors;
 use programs::Programs;
 use ring::Ring;
@@ -92,8 +95,7 @@ pub struct Capture {
     /// That of the interfaces.
     netns: Option<Netns>,
     programs: Option<Programs>,
-    /// By the name of the interface.
-    links: Vec<(String, OwnedFd)>,
+    interfaces: Vec<Place>,
     processors: Arc<Processors>,
 }
 
@@ -158,21 +160,15 @@ impl Loaded {
         Ok(Self { programs, books, ring, lanes, processors, log, watch, owners })
     }
 
-    /// Attaches to interfaces in a namespace, to these directions of each. Owners of packets are in `cgroup`, or come from
-    /// there. Nothing is captured before [`Packets::begin`].
+    /// Comes to places at interfaces. Owners of packets are in `cgroup`, or come from there. Nothing is captured before
+    /// [`Packets::begin`].
     ///
     /// # Errors
     /// Where the kernel refuses it.
-    pub fn attach(
-        self,
-        netns: Netns,
-        interfaces: &[(&str, &[Direction])],
-        cgroup: &Path,
-    ) -> Result<(Capture, Packets, Option<KernelLog>)> {
+    pub fn attach(self, places: Places, cgroup: &Path) -> Result<(Capture, Packets, Option<KernelLog>)> {
+        let Places { netns, interfaces } = places;
         let mut parts = self.parts(Some(netns), cgroup)?;
-        for (interface, directions) in interfaces {
-            parts.0.attach(interface, directions)?;
-        }
+        parts.0.attach(interfaces)?;
         Ok(parts)
     }
 
@@ -202,7 +198,7 @@ impl Loaded {
         let capture = Capture {
             netns,
             programs: Some(programs),
-            links: Vec::new(),
+            interfaces: Vec::new(),
             processors: Arc::clone(&processors),
         };
         Ok((capture, Packets { ring, lanes, processors, watch, since: boot_now() }, log))
@@ -223,18 +219,19 @@ impl Packets {
 }
 
 impl Capture {
-    fn attach(&mut self, interface: &str, directions: &[Direction]) -> Result<()> {
-        let (Some(netns), Some(programs)) = (&self.netns, &mut self.programs) else { return Ok(()) };
-        let links = netns.run(|| programs.attach(interface, directions))?;
-        self.links.extend(links.into_iter().map(|link| (interface.to_owned(), link)));
+    fn attach(&mut self, interfaces: Vec<Place>) -> Result<()> {
+        if let (Some(netns), Some(programs)) = (&self.netns, &mut self.programs) {
+            netns.run(|| interfaces.iter().try_for_each(|place| programs.attach(place)))?;
+        }
+        self.interfaces = interfaces;
         Ok(())
     }
 
     /// What holds the capture to an interface. With that it goes too. Whoever closes the last one waits for whoever is changing
     /// the host's links.
     pub fn links(&self, interface: &str) -> Vec<BorrowedFd<'_>> {
-        let there = self.links.iter().filter(|(name, _)| name == interface);
-        there.map(|(_, link)| link.as_fd()).collect()
+        let there = self.interfaces.iter().filter(|place| place.interface == interface);
+        there.flat_map(|place| &place.links).map(AsFd::as_fd).collect()
     }
 
     fn attach_to_cgroup(&mut self, path: &Path) -> Result<()> {
@@ -262,7 +259,7 @@ impl Capture {
             drop(programs);
             Ok(())
         })?;
-        self.links.clear();
+        self.interfaces.clear();
         if !tcx::is_there() {
             wait_for_programs();
         }

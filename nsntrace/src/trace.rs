@@ -28,7 +28,7 @@ use audience::Audience;
 
 use crate::{
     capabilities,
-    capture::{Capture, Direction, Hook, KernelLog, Loaded, Packets, Settings, drain::Drain},
+    capture::{Capture, Direction, Hook, KernelLog, Loaded, Packets, Places, Settings, drain::Drain},
     check::{self, Host},
     config::{Config, Format},
     error::{Context, Error, Result},
@@ -99,7 +99,7 @@ pub fn program(config: &Config) -> Result<u8> {
 /// A capture, and what comes out of it.
 type Attached = (Capture, Packets, Option<KernelLog>);
 
-/// Loads the capture, and attaches it when the link is there, while the host is being readied: the kernel takes long for
+/// Loads the capture, and takes its places when the link is there, while the host is being readied: the kernel takes long for
 /// both. It may begin then: the link has nothing more to say of itself.
 fn attaching(
     settings: Settings,
@@ -107,13 +107,19 @@ fn attaching(
     loopback: bool,
     link_is_there: Receiver<(Names, PathBuf)>,
 ) -> Result<Ongoing<Result<Attached>>> {
-    let attach = move || {
-        let loaded = Loaded::load(&settings)?;
+    let inside = netns.try_clone()?;
+    let take_places = move || {
         let (names, cgroup) = link_is_there.recv().context("wait for", "the link")?;
         let mut interfaces = vec![(&names.inner[..], &[Direction::In, Direction::Out][..])];
         // What goes out there comes in there too, and is one packet.
         interfaces.extend(loopback.then_some(("lo", &[Direction::Out][..])));
-        let attached = loaded.attach(netns.try_clone()?, &interfaces, &cgroup)?;
+        Ok((Places::take(inside, &interfaces)?, names, cgroup))
+    };
+    let attach = move || {
+        let places = Ongoing::start(take_places).context("start", "a thread")?;
+        let loaded = Loaded::load(&settings);
+        let (places, names, cgroup) = places.wait()?;
+        let attached = loaded?.attach(places, &cgroup)?;
         settle(&netns, &names)?;
         Ok(attached)
     };

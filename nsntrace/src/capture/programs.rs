@@ -1,11 +1,19 @@
 //! The programs of a capture, in the kernel: loaded, and attached to interfaces or to a cgroup.
 
-use std::{
-    fs::File,
-    os::fd::{AsFd, OwnedFd},
-    path::Path,
-};
+use std::{fs::File, os::fd::AsFd, path::Path};
 
+use super::{
+    Direction,
+    filtered::{Captures, Filtered},
+    hook::{self, Hook},
+    missing,
+    places::Place,
+    tcx,
+};
+use crate::{
+    error::{Context, Error, Result},
+    filter::classic,
+};
 use aya::{
     Ebpf,
     maps::MapData,
@@ -14,18 +22,6 @@ use aya::{
         TcAttachType, tc,
     },
     sys::SyscallError,
-};
-use nix::net::if_::if_nametoindex;
-
-use super::{
-    Direction,
-    filtered::{Captures, Filtered},
-    hook::{self, Hook},
-    missing, tcx,
-};
-use crate::{
-    error::{Context, Error, Result},
-    filter::classic,
 };
 
 /// What is attached, and what it leads to.
@@ -68,31 +64,29 @@ impl Programs {
         Ok(())
     }
 
-    /// Attaches to directions of an interface in the present network namespace. Where there are links, it stays attached
-    /// as long as one of them is open; where there are none, as long as this is there.
+    /// Comes to a place at an interface, in the present network namespace. Where there are links, it stays attached as long as
+    /// they are open; where there are none, as long as this is there.
     ///
     /// # Errors
     /// Where the kernel refuses it.
-    pub(super) fn attach(&mut self, interface: &str, directions: &[Direction]) -> Result<Vec<OwnedFd>> {
+    pub(super) fn attach(&mut self, place: &Place) -> Result<()> {
+        let Place { interface, directions, links } = place;
         if tcx::is_there() {
-            let index = if_nametoindex(interface).context("find", interface)?;
-            let link = |direction| -> Result<OwnedFd> {
-                let program = self.entry(direction)?.fd().context("use", interface)?.as_fd();
-                tcx::attach(program, index, direction).context("attach the capture to", interface)
-            };
-            return directions.iter().copied().map(link).collect();
+            return directions.iter().zip(links).try_for_each(|(direction, link)| {
+                let program = self.entry(*direction)?.fd().context("use", interface)?.as_fd();
+                tcx::replace(link.as_fd(), program).context("attach the capture to", interface)
+            });
         }
         tc::qdisc_add_clsact(interface).context("add a clsact qdisc to", interface)?;
-        for direction in directions {
+        directions.iter().try_for_each(|direction| {
             let hook = match direction {
                 Direction::In => TcAttachType::Ingress,
                 Direction::Out => TcAttachType::Egress,
             };
             let program: &mut SchedClassifier =
                 self.entry(*direction)?.try_into().context("use", interface)?;
-            program.attach(interface, hook).context("attach the capture to", interface)?;
-        }
-        Ok(Vec::new())
+            program.attach(interface, hook).map(drop).context("attach the capture to", interface)
+        })
     }
 
     /// Attaches to a cgroup, beside others.

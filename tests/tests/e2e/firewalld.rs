@@ -119,7 +119,7 @@ fn what_it_holds_back_its_own_tool_lets_pass(lab: &Lab) -> Result<()> {
     guarded(lab, |lab| {
         let web = lab.web()?;
         let run = |status| -> Result<String> {
-            let job = lab.nsntrace(["curl", "-s", "-m", "5", "-o", "page", &web.url])?;
+            let job = lab.nsntrace(["curl", "-s", "-m", "20", "-o", "page", &web.url])?;
             let path = programs(job.dir(), &[&IPTABLES[..], &[("curl", "curl")]].concat())?;
             Ok(job.env("PATH", &path).run()?.exited(status)?.stderr)
         };

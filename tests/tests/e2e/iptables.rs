@@ -14,7 +14,7 @@ pub const CASES: &[Case] = cases![fails, fails_at_the_end, is_missing];
 /// nsntrace with an `iptables` and an `iptables-restore` that fail when the shell's `condition` holds; `$n` is the number
 /// of the call. Else they are those of that kind.
 fn with_iptables(attempt: &Attempt, kind: &str, condition: &str) -> Result<Done> {
-    let job = attempt.lab.nsntrace(["curl", "-s", "-m", "5", "-o", "page", &attempt.web.url])?;
+    let job = attempt.lab.nsntrace(["curl", "-s", "-m", "20", "-o", "page", &attempt.web.url])?;
     let iptables = ["iptables", "iptables-restore"].map(|name| job.dir().join(name));
     let script = format!(
         r#"#!/bin/sh

@@ -141,7 +141,7 @@ impl Attempt {
     fn with_failing(&self, name: &str, file: &str, number: usize, error: Errno) -> Result<Job> {
         let (number, error) = (number.to_string(), (error as i32).to_string());
         let fail = [env!("CARGO_BIN_EXE_fail"), name, file, &number, &error, LOG];
-        let job = self.lab.nsntrace_by(fail, ["curl", "-s", "-m", "5", "-o", "page", &self.web.url])?;
+        let job = self.lab.nsntrace_by(fail, ["curl", "-s", "-m", "20", "-o", "page", &self.web.url])?;
         Ok(job.limit(Duration::from_secs(20)))
     }
 

@@ -186,7 +186,9 @@ async fn record(
     let quiet = quiet::wait(netns);
     // With the link goes what is attached to it, and the kernel waits once for both. The capture is closed before: the link's
     // end may tell that the host is no router any more.
-    for error in changes.undo_early(&recording.links(&joined.names.inner), || recording.close()) {
+    let mut held = recording.links(&joined.names.inner);
+    held.extend(keeper.watch());
+    for error in changes.undo_early(&held, || recording.close()) {
         say!("nsntrace: {}", plain(&error.to_string()));
     }
     tokio::select! {

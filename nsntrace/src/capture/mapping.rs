@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroUsize, os::fd::BorrowedFd, ptr::NonNull};
 
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, munmap};
 
 use crate::error::{Context, Result};
 
@@ -30,7 +30,11 @@ impl Mapping {
         let offset = libc::off_t::try_from(offset).context("map", "a BPF map")?;
         // SAFETY: a new mapping at a place that the kernel chooses.
         let start = unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, fd, offset) };
-        Ok(Self { start: start.context("map", "a BPF map")?.cast(), length })
+        let start = start.context("map", "a BPF map")?;
+        // No child has any business with it, and to tell each of a large ring's pages takes the kernel milliseconds.
+        // SAFETY: mapped just now, and a child does not know of it.
+        let _ = unsafe { madvise(start, length.get(), MmapAdvise::MADV_DONTFORK) };
+        Ok(Self { start: start.cast(), length })
     }
 
     /// The byte at `offset`, which must lie in the mapping.

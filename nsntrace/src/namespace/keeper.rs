@@ -3,7 +3,7 @@
 
 use std::{
     fs::File,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     sync::Arc,
 };
 
@@ -31,6 +31,8 @@ pub struct Keeper {
     covers: Arc<Covers>,
     /// The program's mount namespace and root; none if it has ended already.
     view: Option<(File, OwnedFd)>,
+    /// What tells of names that are replaced.
+    watch: nix::Result<Inotify>,
 }
 
 impl Keeper {
@@ -39,7 +41,13 @@ impl Keeper {
         let namespace = File::open(format!("/proc/{pid}/ns/mnt"));
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let root = open(format!("/proc/{pid}/root").as_str(), flags, Mode::empty());
-        Self { covers, view: namespace.ok().zip(root.ok()) }
+        let watch = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC);
+        Self { covers, view: namespace.ok().zip(root.ok()), watch }
+    }
+
+    /// What it watches by. Whoever closes the last one waits for the kernel.
+    pub fn watch(&self) -> Option<BorrowedFd<'_>> {
+        self.watch.as_ref().ok().map(AsFd::as_fd)
     }
 
     /// Keeps them in place. Never returns.
@@ -51,14 +59,13 @@ impl Keeper {
     }
 
     async fn follow(&self) -> Result<()> {
-        let watch = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC);
-        let watch = watch.context("watch", "the host's folders")?;
+        let watch = self.watch.as_ref().map_err(|error| *error).context("watch", "the host's folders")?;
         // SAFETY: the descriptor is the same and open as long as the watch is.
         let news = unsafe { AsyncFd::register_with_interest(watch.as_fd().as_raw_fd(), Interest::READABLE) };
         let news = news.context("watch", "the host's folders")?;
         loop {
             // What happened until there was a watch it does not tell: so it comes first.
-            self.watch_folders(&watch);
+            self.watch_folders(watch);
             self.renew()?;
             let mut ready = news.readable().await.context("watch", "the host's folders")?;
             // Which of the names it was does not matter, and all of them are looked at.

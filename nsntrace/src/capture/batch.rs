@@ -16,23 +16,47 @@ use super::{
 /// long, in nanoseconds, it is taken to be through.
 pub(super) const SETTLE: u64 = 1_000_000;
 
-/// So many packets have room in a batch that is kept. Only who was long held up finds more.
-const USUAL: usize = 16_384;
+/// So many packets have room in a batch that is kept: two million in a second. Only who was long held up finds more.
+const USUAL: usize = 8192;
 
 /// A packet that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Entry {
     time: u64,
-    source: Source,
-    /// Where its header is, for [`Ring::bytes`] or [`Lanes::bytes`].
-    place: usize,
+    place: Place,
 }
 
+/// Where a packet's header is, in as little as can be: there are as many as there are packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place(u64);
+
+/// The same, to be told apart.
 enum Source {
     /// The ring buffer, in which it has this position.
     Ring(u64),
-    Lane,
+    /// A lane, and what [`Lanes::bytes`] finds it by.
+    Lane(usize),
+}
+
+impl Place {
+    /// Set for a place in a lane. No position in the ring comes so far.
+    const LANE: u64 = 1 << 63;
+
+    fn in_ring(position: u64) -> Self {
+        Self(position)
+    }
+
+    fn in_lane(place: usize) -> Self {
+        Self(place as u64 | Self::LANE)
+    }
+
+    fn source(self) -> Source {
+        if self.0 & Self::LANE == 0 {
+            Source::Ring(self.0)
+        } else {
+            Source::Lane((self.0 & !Self::LANE) as usize)
+        }
+    }
 }
 
 /// What stays behind a batch.
@@ -81,9 +105,9 @@ impl Batch {
         mut take: impl FnMut(&RecordHeader, &[u8]) -> ControlFlow<E>,
     ) -> ControlFlow<E> {
         for entry in &self.entries {
-            let bytes = |at: usize, length: usize| match entry.source {
-                Source::Lane => lanes.bytes(entry.place + at, length),
-                Source::Ring(_) => ring.bytes(entry.place + at, length),
+            let bytes = |at: usize, length: usize| match entry.place.source() {
+                Source::Lane(place) => lanes.bytes(place + at, length),
+                Source::Ring(position) => ring.bytes(ring.place(position) + at, length),
             };
             let header = header(bytes(0, RecordHeader::SIZE));
             take(&header, bytes(RecordHeader::SIZE, header.cap_len as usize))?;
@@ -114,15 +138,14 @@ impl Batch {
             {
                 let time = header(record.data).time;
                 newest = newest.max(time);
-                let source = Source::Ring(record.position);
-                self.entries.push(Entry { time, source, place: ring.place(record.position) });
+                self.entries.push(Entry { time, place: Place::in_ring(record.position) });
             }
             is_cut = records.position() >= end;
             // What is behind took its place later, and was stamped after that.
             up_to = if is_cut { settled.min(newest.saturating_sub(SETTLE)) } else { settled };
             ready = self::ready(&self.entries, up_to);
-            self.ring = match self.entries.get(ready) {
-                Some(Entry { source: Source::Ring(position), .. }) => *position,
+            self.ring = match self.entries.get(ready).map(|entry| entry.place.source()) {
+                Some(Source::Ring(position)) => position,
                 _ => records.position(),
             };
         }
@@ -145,7 +168,7 @@ impl Batch {
                 all = false;
                 break;
             }
-            self.entries.push(Entry { time, source: Source::Lane, place });
+            self.entries.push(Entry { time, place: Place::in_lane(place) });
             taken = end;
         }
         self.lanes.push(taken);
@@ -182,7 +205,7 @@ mod tests {
     use crate::{capture::processors::Processors, page};
 
     fn entries(times: &[u64]) -> Vec<Entry> {
-        times.iter().map(|time| Entry { time: *time, source: Source::Lane, place: 0 }).collect()
+        times.iter().map(|time| Entry { time: *time, place: Place::in_lane(0) }).collect()
     }
 
     #[test]

@@ -2,6 +2,16 @@
 
 use std::{fs::File, os::fd::AsFd, path::Path};
 
+use aya::{
+    Ebpf,
+    maps::MapData,
+    programs::{
+        CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Program, ProgramError, SchedClassifier,
+        TcAttachType, tc,
+    },
+    sys::SyscallError,
+};
+
 use super::{
     Direction,
     filtered::{Captures, Filtered},
@@ -13,15 +23,6 @@ use super::{
 use crate::{
     error::{Context, Error, Result},
     filter::classic,
-};
-use aya::{
-    Ebpf,
-    maps::MapData,
-    programs::{
-        CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Program, ProgramError, SchedClassifier,
-        TcAttachType, tc,
-    },
-    sys::SyscallError,
 };
 
 /// What is attached, and what it leads to.

@@ -56,12 +56,9 @@ fn one_way(rounds: usize, snaplen: Option<&str>, way: &str, option: &str) -> Res
     Ok(rows)
 }
 
-/// A connection of a quarter of a second or so, in Gbit/s as the receiver sees them: what disturbs the machine for longer meets
-/// all contestants alike.
+/// A second of a connection, in Gbit/s as the receiver sees them.
 fn throughput(sender: &mut Sender, option: &str) -> Result<f64> {
-    sender.ask(&format!(
-        "iperf3 --client {SERVER_ADDRESS} --bytes 512M --json {option} >iperf.json; echo $?"
-    ))?;
+    sender.ask(&format!("iperf3 --client {SERVER_ADDRESS} --time 1 --json {option} >iperf.json; echo $?"))?;
     let answer = std::fs::read(sender.dir().join("iperf.json"))?;
     let answer: serde_json::Value = serde_json::from_slice(&answer)?;
     let speed = answer["end"]["sum_received"]["bits_per_second"].as_f64();

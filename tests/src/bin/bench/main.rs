@@ -126,7 +126,7 @@ impl Part {
             Self::Flood | Self::Filter | Self::Senders => 600,
             Self::Cgroup | Self::Summary | Self::Owners => 300,
             Self::Start => 60,
-            Self::Bulk => 36,
+            Self::Bulk => 16,
             Self::Idle | Self::Memory => 10,
             Self::Live | Self::Fidelity => 3,
         }

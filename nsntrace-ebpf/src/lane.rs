@@ -3,7 +3,7 @@
 use core::arch::asm;
 
 use aya_ebpf::bindings::__sk_buff;
-use nsntrace_ebpf::{AHEAD, CHUNK, LANE_PACKET, LANE_RECORD, Processor, RecordHeader, behind};
+use nsntrace_ebpf::{AHEAD, CHUNK, LANE_PACKET, LANE_RECORD, Processor, RecordHeader, ahead, behind};
 
 use crate::{
     LANES,
@@ -46,28 +46,20 @@ pub unsafe fn put(processor: *mut Processor, packet: &Packet, cpu: u32) -> bool 
         }
         in_order();
         (*processor).head = behind(head, RecordHeader::SIZE as u64 + len);
-        let end = at + RecordHeader::SIZE + len as usize;
-        if (at ^ end) & AHEAD != 0 {
-            take_ahead(chunk.cast(), end);
+        // Two parts behind the longest record are free, see above.
+        if let Some(part) = ahead(at, at + RecordHeader::SIZE + len as usize) {
+            take(chunk.cast(), part);
         }
     }
     true
 }
 
-/// Writes to each cache line of the part of the chunk behind the one with `end`, if there is one.
+/// Writes to each cache line of a part of the chunk.
 ///
 /// # Safety
 /// Nothing is there that user space has yet to read.
 #[inline(always)]
-unsafe fn take_ahead(chunk: *mut u8, end: usize) {
-    let mut part = end + AHEAD;
-    // As in bounded.
-    // SAFETY: no instruction at all.
-    unsafe { asm!("/* {0} */", inout(reg) part, options(nomem, nostack, preserves_flags)) };
-    part &= CHUNK - AHEAD;
-    if part == 0 {
-        return;
-    }
+unsafe fn take(chunk: *mut u8, part: usize) {
     macro_rules! line {
         ($($at:literal)*) => { $(
             // SAFETY: within the chunk, and the caller's.

@@ -111,7 +111,7 @@ const _: () = assert!(size_of::<Processor>() == 64);
 ///
 /// A lane is a ring of a CPU's own for small packets: nobody else writes there, so a packet needs no reservation, and
 /// user space, which comes by every few milliseconds, reads it where it lies. It has a power of two of chunks. When it is
-/// full but for [`AHEAD`], packets go into the ring buffer.
+/// full but for two parts of [`AHEAD`], packets go into the ring buffer.
 ///
 /// Records, each a [`RecordHeader`] with its packet, lie at multiples of [`ALIGN`], and none in two chunks. Positions
 /// are counted in bytes from the beginning of the trace; [`behind`] says where the next record is. The kernel side
@@ -124,9 +124,19 @@ pub const CHUNK: usize = 64 << 10;
 /// Records lie at multiples of so many bytes.
 pub const ALIGN: usize = 8;
 
-/// So many bytes of a chunk, of which they are a part, are taken from the reader's cache at a time, up to two such parts before
-/// they are written: what comes next on the packet's way waits for each cache line that is still on its way.
+/// Bytes of a part of a chunk, which the kernel side takes before it needs it: when a record reaches into a part, each cache
+/// line of the next is written once, so that it has left the reader's cache by then. Else what comes next on the packet's way
+/// would wait for it. The first two parts of a chunk are not taken so.
 pub const AHEAD: usize = 1 << 10;
+
+const _: () = assert!(AHEAD.is_power_of_two() && AHEAD >= LANE_RECORD && CHUNK.is_multiple_of(AHEAD));
+
+/// Where the part begins that is to be taken when a record has been written from `at` to `end` of a chunk, if there is one.
+#[inline(always)]
+pub const fn ahead(at: usize, end: usize) -> Option<usize> {
+    let part = (end & !(AHEAD - 1)) + AHEAD;
+    if (at ^ end) & AHEAD == 0 || part > CHUNK - AHEAD { None } else { Some(part) }
+}
 
 /// Packets up to this length in bytes go into a lane.
 pub const LANE_PACKET: u32 = 256;

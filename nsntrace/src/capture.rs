@@ -160,7 +160,7 @@ impl Loaded {
         Ok(Self { programs, books, ring, lanes, processors, log, watch, owners })
     }
 
-    /// Comes to places at interfaces. Owners of packets are in `cgroup`, or come from there. Nothing is captured before
+    /// Puts the programs into places at interfaces. Owners of packets are in `cgroup`, or come from there. Nothing is captured before
     /// [`Packets::begin`].
     ///
     /// # Errors

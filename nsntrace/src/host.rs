@@ -130,8 +130,8 @@ impl Changes {
     }
 
     /// The same before everything that knows of it has ended. Nothing is to be changed or asked any more. `held` may be
-    /// closed then: who does so otherwise waits until the kernel has done with the link. `before_the_network` comes before
-    /// the kernel may say something of that by the link.
+    /// closed then: the guardian has it too, and waits for the kernel, as who closes the last one does. `before_the_network`
+    /// comes before the kernel may say something of that by the link.
     pub fn undo_early(&mut self, held: &[BorrowedFd<'_>], before_the_network: impl FnOnce()) -> Vec<Error> {
         lifeline::RECORD.hold(None);
         let Some(journal) = self.journal.take() else { return Vec::new() };

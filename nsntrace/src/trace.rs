@@ -117,9 +117,10 @@ fn attaching(
     };
     let attach = move || {
         let places = Ongoing::start(take_places).context("start", "a thread")?;
-        let loaded = Loaded::load(&settings);
-        let (places, names, cgroup) = places.wait()?;
-        let attached = loaded?.attach(places, &cgroup)?;
+        let (loaded, places) = (Loaded::load(&settings), places.wait());
+        let loaded = loaded?;
+        let (places, names, cgroup) = places?;
+        let attached = loaded.attach(places, &cgroup)?;
         settle(&netns, &names)?;
         Ok(attached)
     };
@@ -185,7 +186,7 @@ async fn record(
     drop(stoppable);
     let quiet = quiet::wait(netns);
     // With the link goes what is attached to it, and the kernel waits once for both. The capture is closed before: the link's
-    // end may tell that the host is no router any more.
+    // end may tell that the host is no router any more. For the watch of the covers the kernel waits too.
     let mut held = recording.links(&joined.names.inner);
     held.extend(keeper.watch());
     for error in changes.undo_early(&held, || recording.close()) {

@@ -16,19 +16,19 @@ use super::{
 /// long, in nanoseconds, it is taken to be through.
 pub(super) const SETTLE: u64 = 1_000_000;
 
-/// So many packets have room in a batch that is kept: two million in a second. Only who was long held up finds more.
+/// So many packets have room in a batch that is kept: two million in a second, where it is filled every 4 ms. Only who was long held up finds more.
 const USUAL: usize = 8192;
 
 /// A packet that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Entry {
     time: u64,
-    place: Place,
+    whereabouts: Whereabouts,
 }
 
 /// Where a packet's header is, in as little as can be: there are as many as there are packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place(u64);
+struct Whereabouts(u64);
 
 /// The same, to be told apart.
 enum Source {
@@ -38,7 +38,7 @@ enum Source {
     Lane(usize),
 }
 
-impl Place {
+impl Whereabouts {
     /// Set for a place in a lane. No position in the ring comes so far.
     const LANE: u64 = 1 << 63;
 
@@ -105,7 +105,7 @@ impl Batch {
         mut take: impl FnMut(&RecordHeader, &[u8]) -> ControlFlow<E>,
     ) -> ControlFlow<E> {
         for entry in &self.entries {
-            let bytes = |at: usize, length: usize| match entry.place.source() {
+            let bytes = |at: usize, length: usize| match entry.whereabouts.source() {
                 Source::Lane(place) => lanes.bytes(place + at, length),
                 Source::Ring(position) => ring.bytes(ring.place(position) + at, length),
             };
@@ -138,13 +138,13 @@ impl Batch {
             {
                 let time = header(record.data).time;
                 newest = newest.max(time);
-                self.entries.push(Entry { time, place: Place::in_ring(record.position) });
+                self.entries.push(Entry { time, whereabouts: Whereabouts::in_ring(record.position) });
             }
             is_cut = records.position() >= end;
             // What is behind took its place later, and was stamped after that.
             up_to = if is_cut { settled.min(newest.saturating_sub(SETTLE)) } else { settled };
             ready = self::ready(&self.entries, up_to);
-            self.ring = match self.entries.get(ready).map(|entry| entry.place.source()) {
+            self.ring = match self.entries.get(ready).map(|entry| entry.whereabouts.source()) {
                 Some(Source::Ring(position)) => position,
                 _ => records.position(),
             };
@@ -168,7 +168,7 @@ impl Batch {
                 all = false;
                 break;
             }
-            self.entries.push(Entry { time, place: Place::in_lane(place) });
+            self.entries.push(Entry { time, whereabouts: Whereabouts::in_lane(place) });
             taken = end;
         }
         self.lanes.push(taken);
@@ -199,13 +199,13 @@ mod tests {
         sync::Arc,
     };
 
-    use nsntrace_ebpf::{AHEAD, CHUNK, LANE_RECORD, behind};
+    use nsntrace_ebpf::{AHEAD, CHUNK, LANE_PACKET, LANE_RECORD, ahead, behind};
 
     use super::*;
     use crate::{capture::processors::Processors, page};
 
     fn entries(times: &[u64]) -> Vec<Entry> {
-        times.iter().map(|time| Entry { time: *time, place: Place::in_lane(0) }).collect()
+        times.iter().map(|time| Entry { time: *time, whereabouts: Whereabouts::in_lane(0) }).collect()
     }
 
     #[test]
@@ -294,6 +294,12 @@ mod tests {
             let place = cpu as u64 * LANE + head % LANE;
             self.lanes_file.write_all_at(record, place).expect("written");
             self.processors.set_head(cpu, behind(head, record.len() as u64));
+            let at = usize::try_from(head % CHUNK as u64).expect("small");
+            let Some(part) = ahead(at, at + record.len()) else { return };
+            for line in (part..part + AHEAD).step_by(64) {
+                let place = place - at as u64 + line as u64;
+                self.lanes_file.write_all_at(&[0; 8], place).expect("written");
+            }
         }
 
         fn drain(&mut self, settled: u64) {
@@ -311,6 +317,20 @@ mod tests {
             self.batch.release(&mut self.ring, &mut self.lanes);
             left
         }
+    }
+
+    #[test]
+    fn what_is_taken_ahead_is_free_and_in_the_chunk() {
+        let mut taken = 0;
+        for at in (0..=CHUNK - LANE_RECORD).step_by(8) {
+            for length in 1..=LANE_PACKET as usize {
+                let end = at + RecordHeader::SIZE + length;
+                let Some(part) = ahead(at, end) else { continue };
+                assert!(part >= end && part <= end + AHEAD && part + AHEAD <= CHUNK, "{at} {length}: {part}");
+                taken += 1;
+            }
+        }
+        assert!(taken > 0);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Places at interfaces, taken while the capture's programs are still being loaded.
 //!
 //! For each program that comes to an interface the kernel waits until all processors have seen it, and lets nobody change a
-//! link of the host meanwhile. To put another program in its place takes no time.
+//! link of the host meanwhile. To put another program in its place needs no such wait.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -31,7 +31,7 @@ impl Places {
     /// Takes places for these directions of interfaces.
     ///
     /// # Errors
-    /// Where there is no such interface, or the kernel refuses it.
+    /// Where the kernel refuses it, or there is no such interface; where it has no links nothing is looked at yet.
     pub fn take(netns: Netns, wanted: &[(&str, &[Direction])]) -> Result<Self> {
         let take =
             || wanted.iter().map(|(interface, directions)| Place::take(interface, directions)).collect();

@@ -65,8 +65,8 @@ impl Programs {
         Ok(())
     }
 
-    /// Comes to a place at an interface, in the present network namespace. Where there are links, it stays attached as long as
-    /// they are open; where there are none, as long as this is there.
+    /// Puts the programs into a place at an interface, in the present network namespace. Where there are links, they stay there
+    /// as long as those are open; where there are none, as long as this is there.
     ///
     /// # Errors
     /// Where the kernel refuses it.

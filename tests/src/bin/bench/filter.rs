@@ -15,7 +15,7 @@ const EN10MB: u16 = 1;
 /// Runs of a program at a time.
 const REPEAT: u32 = 100_000;
 
-/// Turns of a flood for one of what is less noisy.
+/// What is less noisy is measured once for so many turns of the flood.
 const SELDOM: usize = 4;
 
 /// Runs all parts.

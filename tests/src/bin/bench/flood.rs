@@ -5,6 +5,7 @@ use anyhow::Result;
 use crate::{
     contestant::Capture,
     report::{Row, Who},
+    sender::Sender,
     sessions::{Results, sessions},
     statistics::Estimate,
 };
@@ -12,7 +13,7 @@ use crate::{
 /// Packets of a turn: what disturbs the machine for longer than a few turns last meets all contestants alike.
 pub const COUNT: u32 = 4_000;
 
-/// Packets of each sender in a turn of several, where it is counted what is lost: more than any buffer holds.
+/// Packets of each sender where it is counted what is lost: more than any buffer holds.
 const MANY: u32 = 150_000;
 
 /// Turns in which it is counted what is lost.
@@ -28,7 +29,6 @@ const GOAL_OF_SEVERAL: f64 = 0.5;
 pub fn bench(rounds: usize, original: Option<&str>) -> Result<Vec<Row>> {
     let to = |output| Capture { output, original, ..Capture::default() };
     let (null, file) = (to("/dev/null"), to("flood.pcap"));
-    // Those whose turn begins at once come together, so that as little as can be lies between what is compared.
     let mut contestants = vec![
         (Who::Nothing, null),
         (Who::Nsntrace, null),
@@ -42,21 +42,21 @@ pub fn bench(rounds: usize, original: Option<&str>) -> Result<Vec<Row>> {
         rounds,
         &contestants,
         |lab| lab.udp_sink(9),
-        |contestant| contestant.turn(|sender| sender.flood(COUNT)),
+        |contestant| contestant.turn(|sender| warm_flood(sender, 1, COUNT)),
     )?;
     let mut to_nowhere =
         priced("flood, to /dev/null", &results, [3, 1], GOAL).with(Who::Dumpcap, results.added(5));
     if original.is_some() {
         to_nowhere = to_nowhere.with(Who::Original, results.added(6));
     }
-    let lost = |which: usize| Estimate::exact(results.spent[which].dropped as f64);
+    let long = by(1, MANY, rounds.min(LONG_ROUNDS), file)?;
     Ok(vec![
         to_nowhere,
         priced("flood, to a file", &results, [4, 2], GOAL),
         Row::new("flood, to a file", "packets lost")
-            .with(Who::Tcpdump, lost(4))
-            .with(Who::Nsntrace, lost(2))
-            .at_most("lost", lost(2), 0.0),
+            .with(Who::Tcpdump, lost(&long, 2))
+            .with(Who::Nsntrace, lost(&long, 1))
+            .at_most("lost", lost(&long, 1), 0.0),
     ])
 }
 
@@ -75,7 +75,7 @@ pub fn several(rounds: usize) -> Result<Vec<Row>> {
         let work = format!("flood from {senders} senders");
         let results = by(senders, COUNT, rounds, capture)?;
         rows.push(priced(&work, &results, [2, 1], GOAL_OF_SEVERAL));
-        let results = by(senders, MANY, LONG_ROUNDS, capture)?;
+        let results = by(senders, MANY, rounds.min(LONG_ROUNDS), capture)?;
         let lost = |which: usize| Estimate::exact(100.0 * (1.0 - results.spent[which].share()));
         rows.push(
             Row::new(work, "% of packets lost")
@@ -93,8 +93,19 @@ fn by(senders: u32, count: u32, rounds: usize, capture: Capture<'_>) -> Result<R
         rounds,
         &[Who::Nothing, Who::Nsntrace, Who::Tcpdump].map(|who| (who, capture)),
         |lab| lab.udp_sink(9),
-        |contestant| contestant.turn(|sender| sender.flood_by(senders, count)),
+        |contestant| contestant.turn(|sender| warm_flood(sender, senders, count)),
     )
+}
+
+/// A flood behind another that is not measured: who has just been started is then as warm as who is there all the time.
+fn warm_flood(sender: &mut Sender, senders: u32, count: u32) -> Result<f64> {
+    sender.flood(COUNT)?;
+    sender.flood_by(senders, count)
+}
+
+/// Packets that were lost in long turns.
+fn lost(results: &Results, which: usize) -> Estimate {
+    Estimate::exact(results.spent[which].dropped as f64)
 }
 
 /// What tcpdump and nsntrace, which have these numbers, add to a packet.

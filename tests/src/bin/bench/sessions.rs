@@ -43,6 +43,8 @@ pub fn sessions<'a>(
     ensure!(rounds > 1, "a median needs rounds");
     let mut results = Results { sessions: Vec::new(), spent: vec![Spent::default(); contestants.len()] };
     let mut order: Vec<usize> = (0..contestants.len()).collect();
+    // So that nobody always comes behind the same one, who may leave the machine in a state.
+    let mut random = fastrand::Rng::with_seed(1);
     let rounds_each = rounds.div_ceil(SESSIONS).min(ROUNDS);
     for _ in 0..rounds.div_ceil(rounds_each) {
         let mut hosts = Vec::new();
@@ -51,7 +53,7 @@ pub fn sessions<'a>(
         }
         let mut measured = vec![[0.0; MOST]; rounds_each];
         for round in &mut measured {
-            order.rotate_left(1);
+            random.shuffle(&mut order);
             for which in &order {
                 round[*which] = turn(&mut hosts[*which])?;
             }

@@ -60,6 +60,7 @@ pub unsafe fn put(processor: *mut Processor, packet: &Packet, cpu: u32) -> bool 
 /// Nothing is there that user space has yet to read.
 #[inline(always)]
 unsafe fn take(chunk: *mut u8, part: usize) {
+    const { assert!(AHEAD == 16 * 64, "a cache line for each of these") };
     macro_rules! line {
         ($($at:literal)*) => { $(
             // SAFETY: within the chunk, and the caller's.

@@ -72,7 +72,7 @@ impl Programs {
     /// Where the kernel refuses it.
     pub(super) fn attach(&mut self, place: &Place) -> Result<()> {
         let Place { interface, directions, links } = place;
-        if tcx::is_there() {
+        if !links.is_empty() {
             return directions.iter().zip(links).try_for_each(|(direction, link)| {
                 let program = self.entry(*direction)?.fd().context("use", interface)?.as_fd();
                 tcx::replace(link.as_fd(), program).context("attach the capture to", interface)

@@ -16,10 +16,10 @@ const USAGE: &str = "nsntrace [OPTIONS] PROGRAM [ARGUMENTS]...
 #[command(name = "nsntrace", version, override_usage = USAGE)]
 #[command(
     after_help = "The exit status is PROGRAM's own, 128+N if signal N ended it, and 1 if nsntrace failed. With --cgroup or \
-                  --pid it is 0 at the end of the trace."
+                  --pid it is 0 at the end of the trace, with --check 0 where a trace would work."
 )]
 pub struct Cli {
-    /// Trace file; '-' is stdout
+    /// Trace file, also as -w; '-' is stdout
     #[arg(short, long, short_alias = 'w', value_name = "FILE", default_value = "nsntrace.pcap")]
     pub outfile: PathBuf,
 
@@ -63,11 +63,11 @@ pub struct Cli {
     #[arg(short, long, value_name = "BYTES", default_value_t = nsntrace_ebpf::MAX_SNAPLEN)]
     pub snaplen: u32,
 
-    /// End the capture after N packets
+    /// End the capture after N packets; PROGRAM runs on
     #[arg(short, long, value_name = "N")]
     pub count: Option<u64>,
 
-    /// End the capture after so long
+    /// End the capture after so long; PROGRAM runs on
     #[arg(long, value_name = "SECONDS")]
     pub duration: Option<f64>,
 

@@ -26,7 +26,7 @@ const UNSTABLE: (&str, &str) = ("RUSTC_BOOTSTRAP", "1");
 /// # Errors
 /// Where there is no such target, it cannot be built, or it fails.
 pub fn fuzz(target: Option<&str>, seconds: u64) -> Result<()> {
-    setup::to_run()?;
+    setup::to_fuzz()?;
     let all = targets()?;
     if let Some(target) = target.filter(|target| !all.iter().any(|one| one == target)) {
         bail!("there is no target {target}: there are {}", all.join(", "));

@@ -17,7 +17,8 @@ const LIBPCAP: &str = if cfg!(target_arch = "aarch64") {
 };
 
 /// What nsntrace itself needs, as program or file, and package.
-const TO_RUN: [(&str, &str); 3] = [("cc", "gcc"), (LIBPCAP, "libpcap0.8"), ("iptables", "iptables")];
+const TO_RUN: [(&str, &str); 4] =
+    [("cc", "gcc"), ("/usr/include/stdio.h", "libc6-dev"), (LIBPCAP, "libpcap0.8"), ("iptables", "iptables")];
 
 /// What the tests judge it with and against.
 const TO_TEST: [(&str, &str); 31] = [
@@ -57,6 +58,9 @@ const TO_TEST: [(&str, &str); 31] = [
 /// What the packages are made with.
 const TO_PACKAGE: [(&str, &str); 3] =
     [("dpkg-shlibdeps", "dpkg-dev"), ("strip", "binutils"), ("xz", "xz-utils")];
+
+/// What the fuzzer's own runtime is compiled with.
+const TO_FUZZ: [(&str, &str); 1] = [("c++", "g++")];
 
 /// The linker for the BPF target. It borrows the LLVM of the toolchain, so the two belong together.
 const BPF_LINKER: &str = "0.10.0";
@@ -100,6 +104,14 @@ pub fn for_tests() -> Result<()> {
         firewalld();
         built.join().map_err(|_| anyhow!("a tool's build panicked"))?.map(drop)
     })
+}
+
+/// Installs what is missing to fuzz.
+///
+/// # Errors
+/// Where a package cannot be installed.
+pub fn to_fuzz() -> Result<()> {
+    packages(&[&TO_RUN[..], &TO_FUZZ[..]].concat())
 }
 
 /// Installs what is missing for a soak.

@@ -251,6 +251,7 @@ fn archive_runs_where_it_is_unpacked(lab: &Lab) -> Result<()> {
         "share/zsh/site-functions/_nsntrace",
         "share/fish/vendor_completions.d/nsntrace.fish",
         "share/doc/nsntrace/README.md",
+        "share/doc/nsntrace/SECURITY.md",
         "share/doc/nsntrace/CHANGELOG.md",
         "share/doc/nsntrace/LICENSE-MIT",
         "share/doc/nsntrace/LICENSE-APACHE",

@@ -107,7 +107,7 @@ impl Life {
                     self.tell_at = None;
                     self.tell_who_is_left();
                 }
-                () = sleep_until(self.looks.next) => self.look(),
+                () = at(self.looks.next) => self.look(),
             }
         }
     }
@@ -212,14 +212,17 @@ impl Life {
 
     /// Looks whether somebody has gone where no packet is captured, and says so once.
     fn look(&mut self) {
-        let absent = if self.looks.has_told { None } else { self.tree.absent() };
-        if let Some(pid) = absent {
-            say!(
-                "nsntrace: {} is in another network namespace: what it sends and receives there is not in the trace.",
-                process(pid)
-            );
+        let has_run = self.tree.has_run();
+        match has_run.then(|| self.tree.absent()).flatten() {
+            None => self.looks.go_on(has_run),
+            Some(pid) => {
+                say!(
+                    "nsntrace: {} is in another network namespace: what it sends and receives there is not in the trace.",
+                    process(pid)
+                );
+                self.looks.next = None;
+            }
         }
-        self.looks.go_on(absent.is_some());
     }
 
     fn tell_who_is_left(&self) {
@@ -231,24 +234,24 @@ impl Life {
 }
 
 /// When the tree is looked at, at first often and then once a second: nothing tells when a process changes its namespace.
+/// Less often while nobody runs: to wake up is what a trace of an idle program costs.
 struct Looks {
-    next: Instant,
+    next: Option<Instant>,
     pause: Duration,
-    has_told: bool,
 }
 
 impl Looks {
     const FIRST: Duration = Duration::from_millis(50);
     const LONGEST: Duration = Duration::from_secs(1);
+    const LONGEST_IDLE: Duration = Duration::from_secs(8);
 
     fn begin() -> Self {
-        Self { next: Instant::now() + Self::FIRST, pause: Self::FIRST, has_told: false }
+        Self { next: Some(Instant::now() + Self::FIRST), pause: Self::FIRST }
     }
 
-    fn go_on(&mut self, told: bool) {
-        self.pause = (2 * self.pause).min(Self::LONGEST);
-        self.next = Instant::now() + self.pause;
-        self.has_told |= told;
+    fn go_on(&mut self, has_run: bool) {
+        self.pause = (2 * self.pause).min(if has_run { Self::LONGEST } else { Self::LONGEST_IDLE });
+        self.next = Some(Instant::now() + self.pause);
     }
 }
 

@@ -9,7 +9,7 @@ use nix::{
 
 use crate::{
     error::Result,
-    host::cgroup_leaf::{Events, Leaf},
+    host::cgroup_leaf::{Events, Leaf, Work},
     namespace::netns::Netns,
     signals::send,
 };
@@ -20,12 +20,15 @@ use crate::{
 pub struct Tree {
     leaf: Leaf,
     netns: Netns,
+    work: Option<Work>,
+    done: Option<u64>,
 }
 
 impl Tree {
     /// The tree in this cgroup and this namespace.
     pub fn new(leaf: Leaf, netns: Netns) -> Self {
-        Self { leaf, netns }
+        let work = leaf.work().ok();
+        Self { leaf, netns, work, done: None }
     }
 
     /// What tells of the last one's end in the cgroup.
@@ -53,6 +56,12 @@ impl Tree {
             Err(error) => error.kind() == ErrorKind::NotFound,
         };
         children().filter(is_in_it).collect()
+    }
+
+    /// Whether somebody in the cgroup has run since this was asked before.
+    pub fn has_run(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.done, self.work.as_ref().and_then(Work::done));
+        self.done.is_none() || self.done != before
     }
 
     /// One who is in the cgroup and in another network namespace.

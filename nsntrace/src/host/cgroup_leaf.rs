@@ -3,7 +3,10 @@
 use std::{
     fs::{self, File},
     io::{self, ErrorKind, Read, Seek, Write},
-    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+        unix::fs::FileExt,
+    },
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -25,6 +28,9 @@ pub const PREFIX: &str = "nsntrace-";
 
 /// How long processes may take to be gone after a SIGKILL.
 const LAST_BREATH: Duration = Duration::from_secs(2);
+
+/// How long until it is sent again.
+const KILL_AGAIN: Duration = Duration::from_millis(100);
 
 /// A cgroup of ours.
 #[derive(Clone, Debug)]
@@ -82,12 +88,22 @@ impl Leaf {
         File::open(&path).map(Events).context("open", path.display())
     }
 
-    /// The processes in it and below it.
+    /// The file that tells how long its processes have run.
+    ///
+    /// # Errors
+    /// Where it cannot be opened.
+    pub fn work(&self) -> Result<Work> {
+        let path = self.path.join("cpu.stat");
+        File::open(&path).map(Work).context("open", path.display())
+    }
+
+    /// The processes in it and below it. Those of another pid namespace have no number here, which the kernel tells as 0.
     pub fn processes(&self) -> Vec<Pid> {
         let mut pids = Vec::new();
         for path in below(&self.path) {
             let text = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
-            pids.extend(text.lines().filter_map(|line| line.parse().ok()).map(Pid::from_raw));
+            let numbers = text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0);
+            pids.extend(numbers.map(Pid::from_raw));
         }
         pids
     }
@@ -101,7 +117,8 @@ impl Leaf {
 
     /// Ends all of them at once, forks included.
     pub fn kill(&self) {
-        // cgroup.kill is there from Linux 5.14 on. Before, nobody forks while it is frozen.
+        // cgroup.kill is there from Linux 5.14 on. Before, nobody forks while it is frozen, which takes a moment: one who
+        // was just forking may have to be ended again.
         if fs::write(self.path.join("cgroup.kill"), "1").is_err() {
             let _ = fs::write(self.path.join("cgroup.freeze"), "1");
             self.signal(Signal::SIGKILL);
@@ -117,10 +134,26 @@ impl Leaf {
             if left.is_zero() {
                 return Err(Error::told(format!("processes in cgroup {} do not end", self.path.display())));
             }
-            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-            let _ = poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLPRI)], timeout);
+            let timeout = PollTimeout::try_from(left.min(KILL_AGAIN)).unwrap_or(PollTimeout::MAX);
+            if poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLPRI)], timeout) == Ok(0) {
+                self.kill();
+            }
         }
         Ok(())
+    }
+}
+
+/// A cgroup's `cpu.stat`.
+#[derive(Debug)]
+pub struct Work(File);
+
+impl Work {
+    /// For how long its processes have run, in microseconds; none where the kernel does not say.
+    pub fn done(&self) -> Option<u64> {
+        let mut text = [0; 256];
+        let length = self.0.read_at(&mut text, 0).ok()?;
+        let first = str::from_utf8(&text[..length]).ok()?.lines().next()?;
+        first.strip_prefix("usage_usec ")?.parse().ok()
     }
 }
 

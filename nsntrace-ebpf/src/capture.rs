@@ -85,9 +85,9 @@ pub fn capture(ctx: &impl EbpfContext, hook: Hook, direction: u8) {
 /// Raises a counter.
 ///
 /// # Safety
-/// It is this CPU's.
+/// It is this CPU's, or others too raise it in one step.
 #[inline(always)]
-unsafe fn count(counter: *mut u64, hook: Hook) {
+pub unsafe fn count(counter: *mut u64, hook: Hook) {
     // SAFETY: the caller's. The target's core has no operation in one step that kernels before 5.12 know.
     unsafe {
         match hook {

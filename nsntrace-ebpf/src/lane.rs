@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 
-use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::{Global, bindings::__sk_buff};
 use nsntrace_ebpf::{AHEAD, CHUNK, LANE_PACKET, LANE_RECORD, Processor, RecordHeader, ahead, behind};
 
 use crate::{
@@ -10,6 +10,9 @@ use crate::{
     capture::Packet,
     ring::{bounded, load},
 };
+
+#[unsafe(no_mangle)]
+static TAKES_AHEAD: Global<u32> = Global::new(0);
 
 /// Appends header and packet, if it is small; false if there is no room for it.
 ///
@@ -47,7 +50,9 @@ pub unsafe fn put(processor: *mut Processor, packet: &Packet, cpu: u32) -> bool 
         in_order();
         (*processor).head = behind(head, RecordHeader::SIZE as u64 + len);
         // Two parts behind the longest record are free, see above.
-        if let Some(part) = ahead(at, at + RecordHeader::SIZE + len as usize) {
+        if TAKES_AHEAD.load() != 0
+            && let Some(part) = ahead(at, at + RecordHeader::SIZE + len as usize)
+        {
             take(chunk.cast(), part);
         }
     }

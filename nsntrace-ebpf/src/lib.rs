@@ -20,6 +20,8 @@ pub mod names {
     pub const CGROUP_INGRESS: &str = "cgroup_ingress";
     /// The program for packets that a cgroup sends.
     pub const CGROUP_EGRESS: &str = "cgroup_egress";
+    /// The `u32` global that is not 0 where parts of a lane are taken [`AHEAD`](crate::AHEAD).
+    pub const TAKES_AHEAD: &str = "TAKES_AHEAD";
 }
 
 /// The longest snapshot of a packet in bytes, tcpdump's default.
@@ -83,7 +85,7 @@ pub struct Counters {
     pub matched: u64,
     /// Packets that user space gets, by the ring buffer or by a lane.
     pub captured: u64,
-    /// Packets lost because the ring buffer was full.
+    /// Packets lost because the ring buffer was full, or, which does not happen, because the kernel did not hand them out.
     pub dropped: u64,
     /// Captured packets of which the snapshot length kept only a part.
     pub cut: u64,
@@ -124,7 +126,7 @@ pub const CHUNK: usize = 64 << 10;
 /// Records lie at multiples of so many bytes.
 pub const ALIGN: usize = 8;
 
-/// Bytes of a part of a chunk, which the kernel side takes before it needs it: when a record reaches into a part, each cache
+/// Bytes of a part of a chunk, which the kernel side takes before it needs it, if user space wants that: when a record reaches into a part, each cache
 /// line of the next is written once, so that it has left the reader's cache by then. Else what comes next on the packet's way
 /// would wait for it. The first two parts of a chunk are not taken so.
 pub const AHEAD: usize = 1 << 10;

@@ -4,7 +4,7 @@
 pub mod names {
     /// The storage of a [`Tag`](super::Tag) in each socket.
     pub const TAGS: &str = "TAGS";
-    /// The table of processes: their numbers, and what is known of each, see [`process`](super::process).
+    /// The table of processes that live: their numbers, and what is known of each, see [`process`](super::process).
     pub const PROCESSES: &str = "PROCESSES";
     /// The table of the names of `--process`, whose values mean nothing.
     pub const WANTED: &str = "WANTED";
@@ -12,6 +12,8 @@ pub mod names {
     pub const CGROUP: &str = "CGROUP";
     /// The ring buffer of [`Event`](super::Event)s.
     pub const EVENTS: &str = "EVENTS";
+    /// The array with one number, of events for which there was no room.
+    pub const MISSED: &str = "MISSED";
     /// The `u32` global that is not 0 where only packets of wanted processes are captured.
     pub const IS_PICKY: &str = "IS_PICKY";
     /// The `u32` global that is not 0 where events are wanted.
@@ -23,10 +25,12 @@ pub mod names {
 
     /// The `u32` globals that tell where the kernel keeps what, as offsets in bytes: global, structure, and the path to
     /// a field.
-    pub const LAYOUT: [(&str, &str, &[&str]); 7] = [
+    pub const LAYOUT: [(&str, &str, &[&str]); 9] = [
         ("TASK_TGID", "task_struct", &["tgid"]),
         ("TASK_PID", "task_struct", &["pid"]),
         ("TASK_MM", "task_struct", &["mm"]),
+        ("TASK_SIGNAL", "task_struct", &["signal"]),
+        ("SIGNAL_LIVE", "signal_struct", &["live"]),
         ("MM_ARG_START", "mm_struct", &["arg_start"]),
         ("MM_ARG_END", "mm_struct", &["arg_end"]),
         ("BPRM_FILENAME", "linux_binprm", &["filename"]),

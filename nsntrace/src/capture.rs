@@ -133,9 +133,11 @@ impl Loaded {
         let cpus = nr_cpus().map_err(|(_, error)| error).context("count", "the processors")?;
         let count = |of: usize| u32::try_from(of).context("count", "the processors");
         let chunks = lanes::chunks(cpus);
+        let takes_ahead = u32::from(lanes::are_taken_ahead());
         let mut loader = loader::without_types();
         loader
             .override_global(aya_log::LEVEL, &level, true)
+            .override_global(names::TAKES_AHEAD, &takes_ahead, true)
             .map_max_entries(names::RING, settings.ring_bytes)
             .map_max_entries(names::PROCESSORS, count(cpus)?)
             .map_max_entries(names::LANES, count(cpus * chunks)?);
@@ -243,7 +245,8 @@ impl Capture {
         self.processors.end();
     }
 
-    /// Ends the capture. When it returns, no program puts anything into the ring any more.
+    /// Ends the capture. When it returns, no program puts anything into the ring any more; where others hold the links too, see
+    /// [`Capture::links`], because it was [closed](Capture::close) before, and what was on its way then takes microseconds.
     ///
     /// # Errors
     /// Where the namespace cannot be entered.

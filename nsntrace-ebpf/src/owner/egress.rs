@@ -77,6 +77,7 @@ fn by_sender(socket: *mut bpf_sock) -> *mut Tag {
         let sender = current::sender(socket, owner);
         if sender != 0 && sender != owner {
             (*tag).owner = sender;
+            (*tag).remembered = 0;
         }
     }
     tag
@@ -99,9 +100,9 @@ fn without_socket(skb: *mut __sk_buff) -> u32 {
 /// Remembers the owner for packets that come when there is no socket any more, where this may be the last occasion.
 #[inline(always)]
 fn remember(skb: *mut __sk_buff, owner: u32) -> u32 {
-    let Some((flow, transport)) = headers::flow(skb, true) else { return owner };
-    if flow.protocol as u8 == TCP {
-        let flags: u8 = read(skb, transport + TCP_FLAGS).unwrap_or(0);
+    let Some((flow, tcp)) = headers::flow(skb, true) else { return owner };
+    if let Some(tcp) = tcp {
+        let flags: u8 = read(skb, tcp + TCP_FLAGS).unwrap_or(0);
         if flags & FIN_SYN_RST == 0 {
             return owner;
         }

@@ -32,9 +32,10 @@ struct Network {
     end: u32,
 }
 
-/// The flow of a packet, if it is one of a flow; and where its transport's header begins.
+/// The flow of a packet, if it is one of a flow; and where its header of TCP begins, if it has one: a message about another
+/// packet has that one's flow.
 #[inline(always)]
-pub fn flow(skb: *mut __sk_buff, is_outbound: bool) -> Option<(Flow, u32)> {
+pub fn flow(skb: *mut __sk_buff, is_outbound: bool) -> Option<(Flow, Option<u32>)> {
     // SAFETY: a valid context.
     let kind = u16::from_be(unsafe { (*skb).protocol } as u16);
     let network = network(skb, NETWORK, kind)?;
@@ -50,7 +51,7 @@ pub fn flow(skb: *mut __sk_buff, is_outbound: bool) -> Option<(Flow, u32)> {
         ICMP | ICMP6 => message(skb, &network, is_outbound)?,
         _ => return None,
     };
-    Some((flow, network.end))
+    Some((flow, (network.protocol == TCP).then_some(network.end)))
 }
 
 /// The flow of a message: an echo is of that of its number, and one that tells of another packet is of that packet's.

@@ -12,7 +12,17 @@ macro_rules! layout {
 }
 
 // See ownership::names::LAYOUT.
-layout!(TASK_TGID, TASK_PID, TASK_MM, MM_ARG_START, MM_ARG_END, BPRM_FILENAME, SOCK_OWNED);
+layout!(
+    TASK_TGID,
+    TASK_PID,
+    TASK_MM,
+    TASK_SIGNAL,
+    SIGNAL_LIVE,
+    MM_ARG_START,
+    MM_ARG_END,
+    BPRM_FILENAME,
+    SOCK_OWNED
+);
 
 /// A field of a structure; zeros where it cannot be read.
 #[inline(always)]

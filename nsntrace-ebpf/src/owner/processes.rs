@@ -10,10 +10,14 @@ use nsntrace_ebpf::ownership::{
     process::{ALIVE, FOLLOWED, WANTED as IS_WANTED},
 };
 
-/// What is known of each, by their numbers. Those that have ended stay until there are too many: packets of theirs may come
-/// yet.
+/// What is known of each, by their numbers.
 #[map]
-static PROCESSES: LruHashMap<u32, u32> = LruHashMap::with_max_entries(16384, 0);
+static PROCESSES: HashMap<u32, u32> = HashMap::with_max_entries(16384, 0);
+
+/// The same of those that have ended, for packets of theirs may come yet, and of those for which there was no room. Of too
+/// many the first are forgotten.
+#[map]
+static OTHERS: LruHashMap<u32, u32> = LruHashMap::with_max_entries(16384, 0);
 
 /// The names of `--process`.
 #[map]
@@ -26,7 +30,7 @@ static IS_PICKY: Global<u32> = Global::new(0);
 #[inline(always)]
 pub fn get(pid: u32) -> u32 {
     // SAFETY: a word is read in one step.
-    unsafe { PROCESSES.get(pid) }.copied().unwrap_or(0)
+    unsafe { PROCESSES.get(pid).or_else(|| OTHERS.get(pid)) }.copied().unwrap_or(0)
 }
 
 /// Whether a process is followed and has not ended.
@@ -48,16 +52,23 @@ pub fn follow(pid: u32, name: &[u8; NAME]) -> u32 {
 /// Notes what is known of a process.
 #[inline(always)]
 pub fn set(pid: u32, known: u32) {
-    // It fails only where there is no memory left; then packets have no owner.
-    let _ = PROCESSES.insert(pid, known, 0);
+    if PROCESSES.insert(pid, known, 0).is_err() {
+        // It fails only where there is no memory left; then packets have no owner.
+        let _ = OTHERS.insert(pid, known, 0);
+    }
 }
 
-/// Notes a process's end; false if it was not followed.
+/// Notes a process's end; false if it was not followed, or its end is noted.
 #[inline(always)]
 pub fn end(pid: u32) -> bool {
-    let Some(known) = PROCESSES.get_ptr_mut(pid) else { return false };
-    // SAFETY: a word, written in one step; nobody else writes what a process is known for.
-    unsafe { *known &= !ALIVE };
+    let known = get(pid);
+    if known & ALIVE == 0 {
+        return false;
+    }
+    // First there, then not here: it is known at any moment.
+    let _ = OTHERS.insert(pid, known & !ALIVE, 0);
+    // It fails where there was no room.
+    let _ = PROCESSES.remove(pid);
     true
 }
 

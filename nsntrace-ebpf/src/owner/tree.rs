@@ -10,19 +10,28 @@ use aya_ebpf::{
         generated::{bpf_probe_read_kernel_str, bpf_probe_read_user},
     },
     macros::{map, raw_tracepoint},
-    maps::{CgroupArray, RingBuf},
+    maps::{Array, CgroupArray, RingBuf},
     programs::RawTracePointContext,
 };
 use nsntrace_ebpf::ownership::{ARGUMENTS, Event, Exec, FILE, NAME, kind, process::ALIVE};
 
 use super::{
-    memory::{BPRM_FILENAME, MM_ARG_END, MM_ARG_START, TASK_MM, TASK_PID, TASK_TGID, field},
+    memory::{
+        BPRM_FILENAME, MM_ARG_END, MM_ARG_START, SIGNAL_LIVE, TASK_MM, TASK_PID, TASK_SIGNAL, TASK_TGID,
+        field,
+    },
     processes,
 };
-use crate::ring::bounded;
+use crate::{
+    capture::{Hook, count},
+    ring::bounded,
+};
 
 #[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+
+#[map]
+static MISSED: Array<u64> = Array::with_max_entries(1, 0);
 
 #[map]
 static CGROUP: CgroupArray = CgroupArray::with_max_entries(1, 0);
@@ -32,7 +41,7 @@ static IS_TOLD: Global<u32> = Global::new(0);
 
 #[raw_tracepoint(tracepoint = "sched_process_fork")]
 fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
-    let (parent, _) = current();
+    let parent = current();
     let known = match processes::get(parent) {
         known if known & ALIVE != 0 => known,
         // The number may be that of one that has ended.
@@ -52,7 +61,7 @@ fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
 
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
-    let (pid, _) = current();
+    let pid = current();
     if processes::is_alive(pid) || is_in_cgroup() {
         processes::follow(pid, &name());
         tell_exec(pid, ctx.arg(2));
@@ -62,18 +71,26 @@ fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
 
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 fn sched_process_exit(_ctx: RawTracePointContext) -> i32 {
-    let (pid, thread) = current();
-    if pid == thread && processes::end(pid) {
+    let pid = current();
+    if is_last_thread() && processes::end(pid) {
         tell(kind::EXIT, pid, 0);
     }
     0
 }
 
-/// Numbers of the running process and thread.
+/// Whether the running thread, which ends, leaves no other in its process: the first one may end before others.
 #[inline(always)]
-fn current() -> (u32, u32) {
-    let both = bpf_get_current_pid_tgid();
-    ((both >> 32) as u32, both as u32)
+fn is_last_thread() -> bool {
+    // SAFETY: it has no precondition.
+    let signal: u64 = field(unsafe { bpf_get_current_task() }, &TASK_SIGNAL);
+    // The kernel has taken the thread out of this count by now.
+    field::<u32>(signal, &SIGNAL_LIVE) == 0
+}
+
+/// Number of the running process.
+#[inline(always)]
+fn current() -> u32 {
+    (bpf_get_current_pid_tgid() >> 32) as u32
 }
 
 /// The name of the running thread.
@@ -101,10 +118,17 @@ fn tell(kind: u32, pid: u32, parent: u32) {
     if IS_TOLD.load() == 0 {
         return;
     }
-    // Where there is no room, user space does not know of it.
-    if let Some(mut place) = EVENTS.reserve::<Event>(0) {
-        place.write(event(kind, pid, parent));
-        place.submit(0);
+    let Some(mut place) = EVENTS.reserve::<Event>(0) else { return miss() };
+    place.write(event(kind, pid, parent));
+    place.submit(0);
+}
+
+/// Counts an event that user space does not get.
+#[inline(always)]
+fn miss() {
+    if let Some(missed) = MISSED.get_ptr_mut(0) {
+        // SAFETY: other CPUs raise it in one step too.
+        unsafe { count(missed, Hook::Cgroup) };
     }
 }
 
@@ -114,7 +138,7 @@ fn tell_exec(pid: u32, program: u64) {
     if IS_TOLD.load() == 0 {
         return;
     }
-    let Some(mut place) = EVENTS.reserve::<Exec>(0) else { return };
+    let Some(mut place) = EVENTS.reserve::<Exec>(0) else { return miss() };
     let exec = place.as_mut_ptr();
     let mut event = event(kind::EXEC, pid, 0);
     // SAFETY: there is room for each, which the verifier checks; where nothing can be read, nothing is told.

@@ -59,6 +59,8 @@ pub enum End {
 pub struct Outcome {
     /// Packets written.
     pub packets: u64,
+    /// Events of processes that were lost, see [`Writer::missed`].
+    pub missed: u64,
     /// How it ended.
     pub end: End,
     /// Who talked to whom, if that was wanted.
@@ -114,6 +116,7 @@ impl Drain {
     pub async fn ended(&mut self) -> Outcome {
         let lost = |_| Outcome {
             packets: self.written.load(Ordering::Relaxed),
+            missed: 0,
             end: End::Broken(panicked()),
             summary: None,
         };
@@ -147,12 +150,15 @@ struct Worker {
 impl Worker {
     fn run(mut self) -> Outcome {
         let result = self.work();
-        let end = match result {
+        // What passes from here on nobody takes: it is none of the trace, and not lost from it.
+        self.packets.processors.end();
+        let end = match result.and_then(|()| self.end_file()) {
             Err(error) => End::Broken(error),
             Ok(()) if self.left == 0 => End::Enough,
             Ok(()) => End::Asked,
         };
-        Outcome { packets: self.writer.packets(), end, summary: self.writer.into_summary().map(Box::new) }
+        let (packets, missed) = (self.writer.packets(), self.writer.missed());
+        Outcome { packets, missed, end, summary: self.writer.into_summary().map(Box::new) }
     }
 
     fn work(&mut self) -> Result<()> {
@@ -176,10 +182,14 @@ impl Worker {
                 self.turn(self.clock.at(settled))?;
             }
             if stopped || self.left == 0 {
-                let time = self.clock.at(boot_now());
-                return self.writer.end(Moment { time, counters: self.packets.processors.counters() });
+                return Ok(());
             }
         }
+    }
+
+    fn end_file(&mut self) -> Result<()> {
+        let time = self.clock.at(boot_now());
+        self.writer.end(Moment { time, counters: self.packets.processors.counters() })
     }
 
     /// Sleeps until there is a packet, or the next file has its turn; true if the thread was told to end.

@@ -20,6 +20,19 @@ pub(super) fn chunks(processors: usize) -> usize {
     (1 << most.max(1).ilog2()).min(MOST_CHUNKS)
 }
 
+/// Whether the kernel side is to take the memory of a lane some packets before it needs it. It saves a packet some 20 ns of
+/// waiting for the reader's processor to give it back, but where the processor by itself fetches what comes behind stores in
+/// a row: Intel's lose some 10 ns by it.
+pub(super) fn are_taken_ahead() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let vendor = std::arch::x86_64::__cpuid(0);
+        [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).concat() != b"GenuineIntel"
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    true
+}
+
 /// The lanes of all processors.
 pub(super) struct Lanes {
     processors: Arc<Processors>,

@@ -8,7 +8,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{CgroupArray, HashMap, Map, SkStorage},
+    maps::{Array, CgroupArray, HashMap, Map, SkStorage},
     programs::{CgroupAttachMode, CgroupSock, Program, RawTracePoint},
 };
 use nsntrace_ebpf::ownership::{
@@ -87,7 +87,9 @@ pub(super) fn load(ebpf: &mut Ebpf, owners: &Owners) -> Result<Option<Watch>> {
     }
     let Some(Map::RingBuf(events)) = ebpf.take_map(names::EVENTS) else { return Err(missing(names::EVENTS)) };
     let events = events.fd().as_fd().try_clone_to_owned().context("hold", "the ring buffer of events")?;
-    Ring::map(events, EVENTS as usize).map(Watch::new).map(Some)
+    let missed = ebpf.take_map(names::MISSED).ok_or_else(|| missing(names::MISSED))?;
+    let missed = Array::try_from(missed).context("use", names::MISSED)?;
+    Ring::map(events, EVENTS as usize).map(|ring| Some(Watch::new(ring, missed)))
 }
 
 /// Follows the processes of a cgroup and what becomes of them.

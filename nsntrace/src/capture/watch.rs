@@ -5,6 +5,8 @@ use std::{
     thread,
 };
 
+use aya::maps::{Array, MapData};
+
 use super::ring::Ring;
 use crate::ownership::news::News;
 
@@ -14,19 +16,25 @@ const LOOKS: usize = 1000;
 /// Where the news come out.
 pub struct Watch {
     ring: Ring,
+    missed: Array<MapData, u64>,
     /// What was there before.
     earlier: Vec<News>,
 }
 
 impl Watch {
-    /// A watch on a ring buffer of events.
-    pub(super) fn new(ring: Ring) -> Self {
-        Self { ring, earlier: Vec::new() }
+    /// A watch on a ring buffer of events, with the number of those that found no room in it.
+    pub(super) fn new(ring: Ring, missed: Array<MapData, u64>) -> Self {
+        Self { ring, missed, earlier: Vec::new() }
     }
 
     /// Hands out these first.
     pub(super) fn begin_with(&mut self, earlier: Vec<News>) {
         self.earlier = earlier;
+    }
+
+    /// How many events were lost because they were not taken in time.
+    pub fn missed(&self) -> u64 {
+        self.missed.get(&0, 0).unwrap_or(0)
     }
 
     /// Hands out what has happened by now, in order: all that comes before what was captured by now.

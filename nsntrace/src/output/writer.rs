@@ -210,10 +210,20 @@ impl Writer {
     /// Where the file does not take it.
     pub fn end(&mut self, moment: Moment) -> Result<()> {
         self.let_all_go();
-        let lines =
-            self.processes.as_ref().map(|(processes, _)| processes.lines(self.began.time, moment.time));
-        self.encoder.end(&mut self.block, &self.began, &moment, lines.unwrap_or_default());
+        let mut lines = Vec::new();
+        if let Some((processes, _)) = &self.processes {
+            lines = processes.lines(self.began.time, moment.time);
+        }
+        if self.missed() > 0 {
+            lines.push(format!("{} events of processes were lost: names may be wrong", self.missed()));
+        }
+        self.encoder.end(&mut self.block, &self.began, &moment, lines);
         self.flush()
+    }
+
+    /// Events of processes that were lost: some that own packets have the names of others.
+    pub fn missed(&self) -> u64 {
+        self.processes.as_ref().map_or(0, |(_, watch)| watch.missed())
     }
 
     /// Packets written.
@@ -230,6 +240,9 @@ impl Writer {
             self.let_all_go();
         }
         let held_from = self.keys.as_ref().and_then(Keys::held_from).unwrap_or(self.block.len());
+        if held_from == 0 {
+            return Ok(());
+        }
         let pieces = &mut [IoSlice::new(&self.block[..held_from])];
         let (written, result) = write_all(self.files.file().file(), pieces);
         self.wrote(written, result)

@@ -10,18 +10,26 @@ use super::{
     process::Run,
 };
 
-/// So many are kept in mind; of more, those that ended first are forgotten.
+/// So many are kept in mind, or twice as many as live; of more, those that ended first are forgotten.
 const MOST: usize = 20_000;
 
 /// What was told of processes so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Processes {
     /// By their numbers, the oldest first.
     runs: HashMap<u32, Vec<Run>>,
     count: usize,
+    /// With more than so many, some are forgotten.
+    limit: usize,
     forgotten: u64,
     /// The number and the name of who has started the first, where that is known.
     starter: Option<(u32, String)>,
+}
+
+impl Default for Processes {
+    fn default() -> Self {
+        Self { runs: HashMap::new(), count: 0, limit: MOST, forgotten: 0, starter: None }
+    }
 }
 
 impl Processes {
@@ -46,7 +54,9 @@ impl Processes {
                 self.add(Run { parent, name, file, words, ..run });
             }
             Kind::Exec { file, words } => {
-                let before = self.latest(pid).map(|run| (run.parent.clone(), run.began, run.packets));
+                // Its number may have been that of one that ended.
+                let before = self.latest(pid).filter(|run| run.ended.is_none());
+                let before = before.map(|run| (run.parent.clone(), run.began, run.packets));
                 let (parent, began, packets) = before.unwrap_or_else(|| (self.starter.take(), time, 0));
                 let began = if packets == 0 { began } else { time };
                 self.end(pid, time, true);
@@ -99,8 +109,10 @@ impl Processes {
     fn add(&mut self, run: Run) {
         self.runs.entry(run.pid).or_default().push(run);
         self.count += 1;
-        if self.count > MOST {
+        if self.count > self.limit {
             self.forget_some();
+            // Where most live, looking for others is not for each that begins.
+            self.limit = MOST.max(2 * self.count);
         }
     }
 
@@ -208,6 +220,24 @@ mod tests {
         assert!(
             lines[1].starts_with("process 2 sh, parent 1 sh, user 1000, from 1.000000001 until 1.000000002")
         );
+    }
+
+    #[test]
+    fn a_number_may_come_again() {
+        let mut processes = story();
+        processes.take(news(60, 2, "wget", exec("/usr/bin/wget", &["wget"])), Duration::new(1, 9));
+        let lines = processes.lines(Duration::ZERO, Duration::MAX);
+        assert_eq!(lines[2], "process 2 wget, user 1000, from 1.000000009, 0 packets, /usr/bin/wget: wget");
+    }
+
+    #[test]
+    fn those_that_live_are_not_gone_through_for_each_that_begins() {
+        let mut processes = Processes::default();
+        for pid in (1..).take(MOST + 1) {
+            processes
+                .take(news(u64::from(pid), pid, "sleep", exec("/bin/sleep", &["sleep"])), Duration::ZERO);
+        }
+        assert!(processes.limit > 2 * MOST);
     }
 
     #[test]

@@ -7,7 +7,10 @@ use nsntrace_tests::{Done, Lab, SERVER_ADDRESS};
 
 use crate::{Case, cases};
 
-pub const CASES: &[Case] = cases![books_balance, books_balance_of_a_small_buffer];
+pub const CASES: &[Case] =
+    cases![books_balance, books_balance_of_a_small_buffer, nothing_is_lost_behind_the_end];
+
+const FLOOD: &str = env!("CARGO_BIN_EXE_flood");
 
 const COUNT: u64 = 1_000_000;
 /// Packets that the sender did not send: ARP, both ways.
@@ -33,11 +36,31 @@ fn books_balance_of_a_small_buffer(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
+/// Who wanted ten packets has them, whatever comes while the capture is taken away.
+fn nothing_is_lost_behind_the_end(lab: &Lab) -> Result<()> {
+    let _server = lab.udp_sink(9)?;
+    // A packet has 16 bytes of header before it, and the file 24. Each of the last datagrams would fill the buffer.
+    let script = "
+import os, socket, sys
+sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sender.connect((sys.argv[1], 9))
+for _ in range(20):
+    sender.send(bytes(20))
+while os.stat('x.pcap').st_size < 24 + 10 * 16:
+    pass
+for _ in range(100):
+    sender.send(bytes(60000))
+";
+    let words = ["-o", "x.pcap", "-c", "10", "-B", "64", "python3", "-c", script, SERVER_ADDRESS];
+    let done = lab.nsntrace(words)?.run()?.exited(0)?;
+    assert_eq!((done.captured()?, done.dropped()?), (10, 0), "{}", done.stderr);
+    Ok(())
+}
+
 /// What a script sends that is given the sender, the server and the number of packets.
 fn flood(lab: &Lab, options: &[&str], script: &str) -> Result<Done> {
     let _server = lab.udp_sink(9)?;
-    let flood = env!("CARGO_BIN_EXE_flood");
-    let program = ["sh", "-c", script, flood, &format!("{SERVER_ADDRESS}:9"), &COUNT.to_string()];
+    let program = ["sh", "-c", script, FLOOD, &format!("{SERVER_ADDRESS}:9"), &COUNT.to_string()];
     let job = lab.nsntrace(options.iter().chain(&program))?.limit(Duration::from_secs(120));
     let done = job.run()?.exited(0)?;
     let text = done.text();

@@ -8,6 +8,9 @@ use nsntrace_tests::{Done, HOST_ADDRESS, Lab, Pcapng, Running, SERVER_ADDRESS, S
 
 use crate::{Case, cases};
 
+/// An address on the link to the server that nobody has.
+const NOBODY: &str = "10.99.0.77";
+
 mod running;
 mod table;
 mod wanted;
@@ -25,6 +28,7 @@ const CASES: &[Case] = cases![
     unconnected_datagrams,
     short_lived_processes,
     answers_from_a_closed_port,
+    messages_about_closed_connections,
     last_packet_of_a_connection,
     raw_sockets,
     packet_sockets,
@@ -106,6 +110,26 @@ fn both_families_and_protocols(lab: &Lab) -> Result<()> {
     }
     assert!(owners(&done, "arp || icmpv6.type >= 130")?.iter().all(String::is_empty));
     Ok(())
+}
+
+/// Whatever the packet that a message tells of looks like: the identification in its header is drawn.
+fn messages_about_closed_connections(lab: &Lab) -> Result<()> {
+    lab.host(["sysctl", "-qw", "net.ipv4.icmp_ratelimit=0"])?.output()?;
+    let script = "
+import os, socket, sys
+messages = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+print('python', os.getpid(), flush=True)
+for _ in range(32):
+    closed = socket.socket()
+    closed.setblocking(False)
+    closed.connect_ex((sys.argv[1], 80))
+    closed.close()
+left = 32
+while left:
+    left -= messages.recv(100)[20] == 3
+";
+    let done = python(lab, script, &[NOBODY])?;
+    all(&done, "icmp.type == 3", 32, &format!("pid {} python3", printed(&done, "python")?))
 }
 
 /// Serves each of three connections by a child, which answers with its number; then ends.

@@ -1,15 +1,21 @@
 //! The processes of a trace, as the file and the summary tell of them.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, io::Read};
 
 use anyhow::{Context, Result, bail, ensure};
-use nsntrace_tests::{Done, Lab, Pcapng, SERVER_ADDRESS, Summary, ask};
+use nsntrace_tests::{Done, Lab, Pcapng, SERVER_ADDRESS, Summary, ask, number_before};
 
-use super::{owners, printed, run};
+use super::{all, owners, printed, python, run};
 use crate::{Case, cases};
 
-pub const CASES: &[Case] =
-    cases![table_of_processes, table_of_short_lived_processes, table_of_each_file, processes_in_the_summary,];
+pub const CASES: &[Case] = cases![
+    table_of_processes,
+    table_of_short_lived_processes,
+    table_of_each_file,
+    process_without_its_first_thread,
+    lost_events,
+    processes_in_the_summary,
+];
 
 /// What the trace says of a process.
 #[derive(Debug)]
@@ -49,6 +55,52 @@ fn process(line: &str) -> Result<Process> {
 
 fn table(done: &Done) -> Result<Vec<Process>> {
     Pcapng::read(&done.dir.join("x.pcapng"))?.processes.iter().map(|line| process(line)).collect()
+}
+
+/// It has not ended when that has.
+fn process_without_its_first_thread(lab: &Lab) -> Result<()> {
+    let script = "
+import ctypes, os, socket, sys, threading
+first = f'/proc/self/task/{os.getpid()}/stat'
+def go_on():
+    while open(first).read().split()[2] != 'Z':
+        pass
+    socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'late', (sys.argv[1], 9))
+    os._exit(0)
+print('python', os.getpid(), flush=True)
+threading.Thread(target=go_on).start()
+ctypes.CDLL(None).syscall(60, 0)
+";
+    let done = python(lab, script, &[SERVER_ADDRESS])?;
+    let pid = printed(&done, "python")?;
+    all(&done, "udp.port == 9 && !icmp", 1, &format!("pid {pid} python3"))?;
+    let sent =
+        done.trace_at("x.pcapng").fields("udp.port == 9 && !icmp", &["frame.time_epoch"])?.concat().concat();
+    let processes: Vec<_> =
+        table(&done)?.into_iter().filter(|process| process.pid.to_string() == pid).collect();
+    ensure!(processes.len() == 1 && processes[0].to > sent.parse()?, "sent at {sent}: {processes:?}");
+    Ok(())
+}
+
+/// Nobody takes them while the reader of the trace does not read on: that is told.
+fn lost_events(lab: &Lab) -> Result<()> {
+    let _sink = lab.udp_sink(9)?;
+    let script = r#""$0" "$1" 5000 >&2; number=0
+        while [ $number -lt 2000 ]; do busybox true; number=$((number + 1)); done; echo done >&2"#;
+    let flood = env!("CARGO_BIN_EXE_flood");
+    let words = ["-o", "-", "--format", "pcapng", "sh", "-c", script, flood, &format!("{SERVER_ADDRESS}:9")];
+    let mut run = lab.nsntrace(words)?.piped().spawn()?;
+    let mut reader = run.stdout_pipe()?;
+    run.complains("done")?;
+    let mut trace = Vec::new();
+    reader.read_to_end(&mut trace)?;
+    let done = run.wait()?.exited(0)?;
+    let line =
+        done.stderr.lines().find(|line| line.contains("events of processes")).context("it is not said")?;
+    let lost = number_before(line, " events of processes were lost")?;
+    let comment = format!("{lost} events of processes were lost: names may be wrong");
+    ensure!(lost > 500 && String::from_utf8_lossy(&trace).contains(&comment), "{line}");
+    Ok(())
 }
 
 fn table_of_processes(lab: &Lab) -> Result<()> {

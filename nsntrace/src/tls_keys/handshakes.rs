@@ -23,6 +23,9 @@ const LEAST_PATIENCE: Duration = Duration::from_millis(200);
 /// Clients that wait for an answer, at most.
 const MOST_CLIENTS: usize = 1024;
 
+/// Answers that wait for their secrets, at most.
+const MOST_WAITING: usize = 1024;
+
 /// From whom a segment is, and to whom.
 type Way = (SocketAddr, SocketAddr);
 
@@ -68,8 +71,11 @@ impl Handshakes {
         self.clients.remove(&(target, source))
     }
 
-    /// Holds back what is at `place` and behind it.
+    /// Holds back what is at `place` and behind it. Where too many wait, all that wait are let go.
     pub(super) fn wait(&mut self, random: Random, place: usize, now: Instant) {
+        if self.waiting.len() >= MOST_WAITING {
+            self.let_all_go();
+        }
         self.waiting.push_back(Waiting { random, place, until: now + self.patience });
     }
 
@@ -141,6 +147,16 @@ mod tests {
             see(&mut handshakes, &client, SERVER, &frames::client_hello([7; 32], "host"));
         }
         assert!(handshakes.clients.len() <= MOST_CLIENTS);
+    }
+
+    #[test]
+    fn answers_without_secrets_take_no_more_memory() {
+        let mut handshakes = Handshakes::default();
+        for place in 0..3000 {
+            handshakes.wait([1; 32], place, Instant::now());
+            assert!(handshakes.waiting.len() <= MOST_WAITING);
+        }
+        assert_eq!(handshakes.held_from(), Some(2 * MOST_WAITING));
     }
 
     #[test]

@@ -120,6 +120,8 @@ fn locate(mountinfo: &str, cgroups: &str) -> Option<PathBuf> {
     let path = cgroups.lines().find_map(|line| line.strip_prefix("0::"))?;
     mountinfo.lines().filter_map(cgroup2_mount).find_map(|(root, mount)| {
         let below = Path::new(path).strip_prefix(root).ok()?;
+        // One that this cgroup namespace does not show is told as one above it.
+        below.components().all(|part| matches!(part, Component::Normal(_))).then_some(())?;
         Some(if below.as_os_str().is_empty() { mount } else { mount.join(below) })
     })
 }
@@ -176,6 +178,7 @@ mod tests {
     fn no_cgroup2() {
         assert_eq!(locate("31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n", "0::/\n"), None);
         assert_eq!(locate(PURE, "4:memory:/\n"), None);
+        assert_eq!(locate(PURE, "0::/../x\n"), None, "above what this cgroup namespace shows");
     }
 
     #[test]

@@ -50,7 +50,7 @@ use lock::Lock;
 use run_dir::RunDir;
 use run_id::RunId;
 
-/// How long the lock is waited for in the midst of a trace; it is held for some milliseconds.
+/// How long the lock is waited for in the midst of a trace; it is held for some milliseconds, unless much is to be undone.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The changes of one run. Dropped, it undoes them: on an error, a panic, or the normal way by [`Changes::undo`]. Where it

@@ -24,7 +24,7 @@ use crate::{
         link::{self, Names},
         localnet,
         nat::{self, Family, Rule},
-        packet_filter, published, resolver,
+        own_rules, packet_filter, published, resolver,
         route::{self, survey::Survey},
         run_id::RunId,
         ways::Ways,
@@ -56,6 +56,8 @@ pub struct Joined {
     pub lookups: Lookups,
     /// Its rules in the packet filter, in the order in which they are inserted.
     pub rules: Vec<Rule>,
+    /// How many rules of this run nftables had when they were inserted; those of iptables-legacy are none.
+    there: usize,
     /// What other firewalls there are.
     elsewhere: Elsewhere,
 }
@@ -128,6 +130,8 @@ pub fn join(
     };
     let mut elsewhere = Elsewhere::default();
     elsewhere.pass(&mut changes, &rules, voice);
+    // Where they cannot be counted none is missed either.
+    let there = own_rules::count(&id.tag()).unwrap_or(0);
     elsewhere::look_at_legacy(&rules, voice);
     open(config, &names.outer, ipv6.is_some())?;
 
@@ -137,7 +141,7 @@ pub fn join(
     }
     let interface = ways.out.map_or("any", |device| &device.name).to_owned();
     let ipv6 = ipv6.map(|ipv6| ipv6.subnet);
-    Ok((changes, Joined { names, subnet, ipv6, interface, leaf, lookups, rules, elsewhere }))
+    Ok((changes, Joined { names, subnet, ipv6, interface, leaf, lookups, rules, there, elsewhere }))
 }
 
 /// Addresses that nothing on this host knows.

@@ -104,7 +104,18 @@ impl Change {
         }
     }
 
-    /// The rule that is there before it and until it is undone.
+    /// Whether somebody else has made the host forward since: what it forwards then is not ours to say.
+    ///
+    /// Where we have made all of it forward, nobody can tell.
+    pub fn is_overtaken(&self) -> bool {
+        match self {
+            Self::Forwarding { on_a_router: false, .. } => forwarding::is_router().unwrap_or(false),
+            Self::ForceForwarding { .. } => forwarding6::is_router().unwrap_or(false),
+            _ => false,
+        }
+    }
+
+    /// The rule that is there before it, until it is undone or [overtaken](Self::is_overtaken).
     pub fn guard(&self) -> Option<Rule> {
         match self {
             Self::Forwarding { device, .. } => Some(forwarding::guard(device)),
@@ -164,6 +175,8 @@ mod tests {
             r#"{"Cgroup":{"path":"/sys/fs/cgroup/system.slice"}}"#,
             r#"{"Cgroup":{"path":"nsntrace-1"}}"#,
             r#"{"Nat":{"rules":[{"family":"V4","table":"filter","chain":"INPUT","spec":"-j DROP"}]}}"#,
+            r#"{"Nat":{"rules":[{"family":"V4","table":"filter","chain":"INPUT","spec":"-i nsntrace:1 -j DROP"}]}}"#,
+            r#"{"Nat":{"rules":[{"family":"V4","table":"nat","chain":"OUTPUT","spec":"--comment nsntrace:1\n-F"}]}}"#,
         ] {
             assert_eq!(parse(&format!("{line}\n")), None, "{line}");
         }

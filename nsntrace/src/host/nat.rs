@@ -90,7 +90,11 @@ impl Rule {
 
     /// Whether it is a rule that a run makes.
     pub(super) fn is_ours(&self) -> bool {
-        matches!(self.table.as_str(), "nat" | "filter") && self.spec.contains(OURS)
+        let is_a_line = |text: &str| !text.contains(char::is_control);
+        matches!(self.table.as_str(), "nat" | "filter")
+            && is_a_line(&self.chain)
+            && is_a_line(&self.spec)
+            && self.owner().comment.starts_with(OURS)
     }
 }
 

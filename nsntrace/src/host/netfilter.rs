@@ -2,7 +2,10 @@
 
 use std::io;
 
-use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
+use nix::sys::socket::{
+    setsockopt,
+    sockopt::{RcvBufForce, SndBufForce},
+};
 use rtnetlink::{
     packet_core::{NLA_HEADER_SIZE, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NlasIterator},
     sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER},
@@ -81,10 +84,20 @@ pub fn change<T>(
     plan: impl Fn(Vec<T>) -> Vec<Request>,
 ) -> Result<Afterwards> {
     for _ in 0..ATTEMPTS {
-        match change_once(question, &read, &plan) {
-            Err(error) if error.raw_os_error() == Some(ERESTART) => {}
+        let Seen { socket, generation, found } = match look(question, &read) {
+            Ok(Some(seen)) => seen,
+            Ok(None) => continue,
             Err(error) if is_unknown(&error) => return Ok(Afterwards { _socket: None }),
-            done => return done.context("change", "the packet filter"),
+            Err(error) => return Err(error).context("list", "what is in the packet filter"),
+        };
+        let requests = plan(found);
+        let done = if requests.is_empty() { Ok(()) } else { transact(&socket, &generation, &requests) };
+        match done {
+            Err(error) if error.raw_os_error() == Some(ERESTART) => {}
+            done => {
+                let afterwards = Afterwards { _socket: Some(socket) };
+                return done.map(|()| afterwards).context("change", "the packet filter");
+            }
         }
     }
     Err(changed_again())
@@ -96,20 +109,19 @@ const ANSWERS: usize = 32 << 20;
 /// What the kernel answers to a transaction for a generation that is over. The C library has no name for it.
 const ERESTART: i32 = 85;
 
-fn change_once<T>(
-    question: u16,
-    read: &impl Fn(&[u8]) -> Option<T>,
-    plan: &impl Fn(Vec<T>) -> Vec<Request>,
-) -> io::Result<Afterwards> {
-    let restart = || io::Error::from_raw_os_error(ERESTART);
+/// What is there, as seen by a socket; `generation` is that of the rules then.
+struct Seen<T> {
+    socket: Socket,
+    generation: Vec<u8>,
+    found: Vec<T>,
+}
+
+/// What `read` makes of what is there; none where somebody changed it meanwhile.
+fn look<T>(question: u16, read: &impl Fn(&[u8]) -> Option<T>) -> io::Result<Option<Seen<T>>> {
     let socket = open()?;
     let generation = generation(&socket)?;
-    let found = dump(&socket, question, read)?.ok_or_else(restart)?;
-    let requests = plan(found);
-    if !requests.is_empty() {
-        transact(&socket, &generation, &requests)?;
-    }
-    Ok(Afterwards { _socket: Some(socket) })
+    let found = dump(&socket, question, read)?;
+    Ok(found.map(|found| Seen { socket, generation, found }))
 }
 
 fn changed_again() -> Error {
@@ -175,6 +187,8 @@ fn transact(socket: &Socket, generation: &[u8], requests: &[Request]) -> io::Res
         bytes.extend(request);
     }
     bytes.extend(message(BATCH_END, 0, SUBSYSTEM, &[], 0));
+    // Without it there is room for some hundred requests; the kernel counts some bytes of its own too.
+    let _ = setsockopt(socket, SndBufForce, &(2 * bytes.len()));
     socket.send(&bytes, 0)?;
     let mut left = requests.len();
     let mut result = Ok(());

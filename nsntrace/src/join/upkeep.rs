@@ -1,5 +1,7 @@
 //! What was joined stays joined, whatever others do to the host's rules and routes meanwhile.
 
+use std::time::Duration;
+
 use rtnetlink::packet_route::AddressFamily;
 use tokio::time::{Instant, sleep_until};
 
@@ -21,8 +23,12 @@ use crate::{
         route::{self, survey::Survey},
         ways::Ways,
     },
-    words::{Voice, say},
+    words::{Voice, plain, say},
 };
+
+/// How long until it is tried again what has failed; twice as long each time, and so long at most.
+const AGAIN: Duration = Duration::from_secs(1);
+const AT_LAST: Duration = Duration::from_secs(60);
 
 /// Follows the host during a trace.
 pub struct Upkeep<'a> {
@@ -34,21 +40,36 @@ pub struct Upkeep<'a> {
     /// Rules of this run that nftables has; those of iptables-legacy are none.
     rules: usize,
     elsewhere: Elsewhere,
+    failure: Option<Failure>,
+}
+
+/// Something has failed, and is tried again.
+struct Failure {
+    /// What was said of it.
+    said: String,
+    /// When, and how long until then.
+    next: Instant,
+    pause: Duration,
 }
 
 impl<'a> Upkeep<'a> {
     /// Begins, in an event loop, when everything is in place.
     pub fn new(changes: &'a mut Changes, config: &'a Config, host: &'a Host, joined: &'a Joined) -> Self {
         let events = Events::listen();
-        // Where they cannot be counted none is missed either.
-        let rules = own_rules::count(&changes.id().tag()).unwrap_or(0);
-        Self { changes, config, host, joined, events, rules, elsewhere: joined.elsewhere.clone() }
+        let (rules, elsewhere) = (joined.there, joined.elsewhere.clone());
+        let mut upkeep = Self { changes, config, host, joined, events, rules, elsewhere, failure: None };
+        // What was changed before anybody listened.
+        if own_rules::count(&upkeep.changes.id().tag()).is_ok_and(|there| there < rules) {
+            upkeep.mend(true);
+        }
+        upkeep
     }
 
-    /// Waits until others have changed something, or a firewall is to be looked at again after that. It may be given up and
-    /// begun again. Says whether there are rules to be mended.
+    /// Waits until others have changed something, or it is time to look at a firewall again after that, or to try again what
+    /// has failed. It may be given up and begun again. Says whether there are rules to be mended.
     pub async fn changed(&mut self) -> bool {
-        let due = self.elsewhere.due().map(Instant::from_std);
+        let look = self.elsewhere.due().map(Instant::from_std);
+        let due = look.into_iter().chain(self.failure.as_ref().map(|failure| failure.next)).min();
         tokio::select! {
             changed = self.events.changed() => changed,
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => true,
@@ -56,27 +77,48 @@ impl<'a> Upkeep<'a> {
     }
 
     /// Forwards at new ways out; with rules, inserts those again that others have removed, and lets packets pass in a firewall
-    /// that is new. What fails is said.
+    /// that is new. What fails is said, and tried again.
     pub fn mend(&mut self, rules: bool) {
         // Who changes rules may have switched forwarding off as well.
-        if let Err(error) = self.follow_routes() {
-            failed(&error);
-        }
-        if rules {
-            self.mend_rules();
+        let routes = self.follow_routes();
+        let rules = if rules { self.mend_rules() } else { Ok(()) };
+        match routes.and(rules) {
+            Ok(()) => self.failure = None,
+            Err(error) => self.failed(&error),
         }
     }
 
-    fn mend_rules(&mut self) {
+    fn mend_rules(&mut self) -> Result<()> {
         let voice = Voice::new(self.config.words);
-        let restored = self.restore_rules();
+        let restored = self.lift_guards().and_then(|()| self.restore_rules());
         // They are not counted anew: what is lost meanwhile is to be missed.
         self.rules += self.elsewhere.pass(self.changes, &self.joined.rules, voice);
-        match restored {
-            Ok(true) => voice.restored(),
-            Ok(false) => {}
-            Err(error) => failed(&error),
+        if restored? {
+            voice.restored();
         }
+        Ok(())
+    }
+
+    /// Says it, once, and has it tried again: another run may have held the lock.
+    fn failed(&mut self, error: &Error) {
+        let said = error.to_string();
+        let before = self.failure.take();
+        if before.as_ref().is_none_or(|before| before.said != said) {
+            say!("nsntrace: the host's network was changed: {}", plain(&said));
+        }
+        let pause = before.map_or(AGAIN, |before| (2 * before.pause).min(AT_LAST));
+        self.failure = Some(Failure { said, next: Instant::now() + pause, pause });
+    }
+
+    /// Takes guards away where somebody has made the host a router: what comes in for others passes then, as they want it.
+    fn lift_guards(&mut self) -> Result<()> {
+        let overtaken = self.changes.made().iter().filter(|change| change.is_overtaken());
+        let guards: Vec<_> = overtaken.filter_map(Change::guard).collect();
+        if guards.is_empty() || own_rules::missing(guards.clone())?.len() == guards.len() {
+            return Ok(());
+        }
+        let _lock = self.changes.lock()?;
+        packet_filter::remove(&guards, None).map(drop)
     }
 
     fn follow_routes(&mut self) -> Result<()> {
@@ -114,7 +156,8 @@ impl<'a> Upkeep<'a> {
             return Ok(false);
         }
         let lock = self.changes.lock()?;
-        let guards = self.changes.made().iter().filter_map(Change::guard).collect();
+        let made = self.changes.made().iter().filter(|change| !change.is_overtaken());
+        let guards = made.filter_map(Change::guard).collect();
         // One that is there stays: the host forwards meanwhile.
         let mut rules = own_rules::missing(guards)?;
         rules.extend(self.joined.rules.iter().cloned());
@@ -128,8 +171,4 @@ impl<'a> Upkeep<'a> {
         elsewhere::look_at_legacy(&self.joined.rules, Voice::new(self.config.words));
         Ok(true)
     }
-}
-
-fn failed(error: &Error) {
-    say!("nsntrace: the host's network was changed: {error}");
 }

@@ -18,7 +18,7 @@ use crate::{
     own_thread::Ongoing,
     ownership::processes::Processes,
     recording::Recording,
-    signals::{SignalStream, Signals, Stoppable, hold_reports},
+    signals::{SignalStream, Signals, Stoppable, hold_reports, keep_children},
     words::{Voice, plain, say},
 };
 
@@ -28,6 +28,7 @@ use crate::{
 /// Where the trace could not be made.
 pub fn running(config: &Config, running: &Running) -> Result<()> {
     hold_reports()?;
+    keep_children()?;
     let present = check::running(config, running)?;
     let files = Series::open(&config.outfile, config.rotation, Invoker::from_env())?;
     let signals = Signals::take_over()?;

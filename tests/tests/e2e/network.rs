@@ -1,13 +1,14 @@
 //! The program's network: its addresses, its way out through the host, and what the host's settings mean to it.
 
-use anyhow::{Context, Result};
-use nsntrace_tests::{HOST_DEVICE, Lab, SERVER_ADDRESS, Web};
+use anyhow::{Context, Result, ensure};
+use nsntrace_tests::{HOST_DEVICE, Lab, Running, SERVER_ADDRESS, SOON, Web, until};
 
 use crate::{Case, cases};
 
 pub const CASES: &[Case] = cases![
     forwarding_is_on_for_the_trace,
     forwarding_that_was_on_stays,
+    host_that_becomes_a_router_forwards,
     host_that_becomes_a_router_stays_one,
     firewall_that_forwards_nothing,
     names_are_resolved,
@@ -64,7 +65,35 @@ fn forwarding_that_was_on_stays(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// Docker or libvirt starts during the trace.
+/// Docker or libvirt starts during the trace: what the host forwards for them is not kept back.
+fn host_that_becomes_a_router_forwards(lab: &Lab) -> Result<()> {
+    let before = lab.snapshot()?;
+    let count =
+        |text: &str| -> Result<usize> { Ok(lab.host(["iptables-save"])?.output()?.matches(text).count()) };
+    let guards = || count("nsntrace:guard");
+    let ends = |mut run: Running| {
+        drop(run.stdin_pipe()?);
+        run.wait()?.exited(0).map(drop)
+    };
+    let start = || {
+        let mut run = lab.nsntrace(["sh", "-c", "echo ready; read line; exit 0"])?.told().spawn()?;
+        run.says("ready").map(|_| run)
+    };
+    let (first, second) = (start()?, start()?);
+    ensure!(guards()? == 1, "the host is not guarded");
+    sh(lab, "echo 1 > /proc/sys/net/ipv4/ip_forward; iptables -A FORWARD -j ACCEPT")?;
+    until("no guard", SOON, || Ok((guards()? == 0).then_some(())))?;
+    // What is flushed comes back, without the guard.
+    sh(lab, "iptables -F FORWARD; iptables -A FORWARD -j ACCEPT")?;
+    until("the rules of both", SOON, || Ok((count("-A FORWARD")? == 7).then_some(())))?;
+    ensure!(guards()? == 0, "the host is guarded again");
+    ends(first)?;
+    ends(second)?;
+    sh(lab, "iptables -D FORWARD -j ACCEPT; echo 0 > /proc/sys/net/ipv4/ip_forward")?;
+    lab.assert_clean(&before)
+}
+
+/// The same, without rules of theirs.
 fn host_that_becomes_a_router_stays_one(lab: &Lab) -> Result<()> {
     let script = "echo 1 > /proc/sys/net/ipv4/ip_forward";
     let mut run = lab.nsntrace(["sh", "-c", "echo ready; read line; exit 0"])?.told().spawn()?;

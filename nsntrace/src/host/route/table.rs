@@ -71,8 +71,9 @@ async fn fill(handle: &Handle, family: AddressFamily, device: &str, table: u32) 
     // Routes to neighbours come first: a gateway must be reachable when its route is added.
     own.sort_by_key(|route| (Reverse(u8::from(route.header.scope)), has_gateway(route)));
     let has_default = own.iter().any(|route| route.header.destination_prefix_length == 0);
-    // A device without neighbours takes whatever is sent to it; in IPv6 each has routes, to its own link.
-    let no_neighbours = found.header.flags.intersects(LinkFlags::Pointopoint | LinkFlags::Noarp)
+    // A device without neighbours, if it is up, takes whatever is sent to it; in IPv6 each has routes, to its own link.
+    let no_neighbours = found.header.flags.contains(LinkFlags::Up)
+        && found.header.flags.intersects(LinkFlags::Pointopoint | LinkFlags::Noarp)
         && (family == AddressFamily::Inet || own.iter().any(is_wide));
     let mut wanted: Vec<_> = own.into_iter().map(|route| moved(route, table)).collect();
     if !has_default && no_neighbours {

@@ -39,14 +39,15 @@ fn books_balance_of_a_small_buffer(lab: &Lab) -> Result<()> {
 /// Who wanted ten packets has them, whatever comes while the capture is taken away.
 fn nothing_is_lost_behind_the_end(lab: &Lab) -> Result<()> {
     let _server = lab.udp_sink(9)?;
-    // A packet has 16 bytes of header before it, and the file 24. Each of the last datagrams would fill the buffer.
+    // What has no payload is 42 bytes long, as ARP is, with 16 before it, and 24 before all. Each of the last datagrams would
+    // fill the buffer.
     let script = "
 import os, socket, sys
 sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 sender.connect((sys.argv[1], 9))
 for _ in range(20):
-    sender.send(bytes(20))
-while os.stat('x.pcap').st_size < 24 + 10 * 16:
+    sender.send(b'')
+while os.stat('x.pcap').st_size < 24 + 10 * (16 + 42):
     pass
 for _ in range(100):
     sender.send(bytes(60000))

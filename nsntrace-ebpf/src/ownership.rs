@@ -6,13 +6,15 @@ pub mod names {
     pub const TAGS: &str = "TAGS";
     /// The table of processes that live: their numbers, and what is known of each, see [`process`](super::process).
     pub const PROCESSES: &str = "PROCESSES";
+    /// The table of those that have ended, or for which there was no room: as [`PROCESSES`].
+    pub const OTHERS: &str = "OTHERS";
     /// The table of the names of `--process`, whose values mean nothing.
     pub const WANTED: &str = "WANTED";
     /// The array with the one cgroup whose processes are followed.
     pub const CGROUP: &str = "CGROUP";
     /// The ring buffer of [`Event`](super::Event)s.
     pub const EVENTS: &str = "EVENTS";
-    /// The array with one number, of events for which there was no room.
+    /// The array with one `u64`, the number of events for which there was no room; user space maps it.
     pub const MISSED: &str = "MISSED";
     /// The `u32` global that is not 0 where only packets of wanted processes are captured.
     pub const IS_PICKY: &str = "IS_PICKY";

@@ -243,7 +243,7 @@ struct Looks {
 impl Looks {
     const FIRST: Duration = Duration::from_millis(50);
     const LONGEST: Duration = Duration::from_secs(1);
-    const LONGEST_IDLE: Duration = Duration::from_secs(8);
+    const LONGEST_IDLE: Duration = Duration::from_secs(4);
 
     fn begin() -> Self {
         Self { next: Some(Instant::now() + Self::FIRST), pause: Self::FIRST }

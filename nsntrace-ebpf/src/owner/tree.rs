@@ -4,6 +4,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     Global,
+    bindings::BPF_F_MMAPABLE,
     helpers::{
         bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_uid_gid,
         bpf_ktime_get_boot_ns,
@@ -31,7 +32,7 @@ use crate::{
 static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 
 #[map]
-static MISSED: Array<u64> = Array::with_max_entries(1, 0);
+static MISSED: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 #[map]
 static CGROUP: CgroupArray = CgroupArray::with_max_entries(1, 0);

@@ -8,18 +8,21 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, CgroupArray, HashMap, Map, SkStorage},
+    maps::{CgroupArray, HashMap, Map, MapError, SkStorage},
     programs::{CgroupAttachMode, CgroupSock, Program, RawTracePoint},
 };
+use nix::sys::mman::ProtFlags;
 use nsntrace_ebpf::ownership::{
     names,
     process::{ALIVE, FOLLOWED, WANTED},
 };
 
 use super::{
+    mapping::Mapping,
     missing,
     programs::{not_beside, program, refusal},
     ring::Ring,
+    take,
     watch::Watch,
 };
 use crate::{
@@ -87,8 +90,9 @@ pub(super) fn load(ebpf: &mut Ebpf, owners: &Owners) -> Result<Option<Watch>> {
     }
     let Some(Map::RingBuf(events)) = ebpf.take_map(names::EVENTS) else { return Err(missing(names::EVENTS)) };
     let events = events.fd().as_fd().try_clone_to_owned().context("hold", "the ring buffer of events")?;
-    let missed = ebpf.take_map(names::MISSED).ok_or_else(|| missing(names::MISSED))?;
-    let missed = Array::try_from(missed).context("use", names::MISSED)?;
+    // Whoever reads it later may no longer ask the kernel for a map.
+    let missed = take(ebpf, names::MISSED)?;
+    let missed = Mapping::new(missed.fd().as_fd(), 0, size_of::<u64>(), ProtFlags::PROT_READ)?;
     Ring::map(events, EVENTS as usize).map(|ring| Some(Watch::new(ring, missed)))
 }
 
@@ -149,14 +153,23 @@ pub(super) fn adopt(ebpf: &mut Ebpf, path: &Path, owners: &Owners) -> Result<Vec
 fn note_process(ebpf: &mut Ebpf, process: &News, owners: &Owners) -> Result<()> {
     let is_wanted = Name::new(&process.name).is_ok_and(|name| owners.only.contains(&name));
     let known = ALIVE | FOLLOWED | if is_wanted { WANTED } else { 0 };
-    let map = ebpf.map_mut(names::PROCESSES).ok_or_else(|| missing(names::PROCESSES))?;
-    let mut map: HashMap<_, u32, u32> = HashMap::try_from(map).context("use", names::PROCESSES)?;
-    // It is there already if the kernel side was faster.
-    let _ = map.insert(process.pid, known, BPF_NOEXIST);
-    if !present::is_there(process.pid) {
-        let _ = map.remove(&process.pid);
+    for name in [names::PROCESSES, names::OTHERS] {
+        let map = ebpf.map_mut(name).ok_or_else(|| missing(name))?;
+        let mut map: HashMap<_, u32, u32> = HashMap::try_from(map).context("use", name)?;
+        let noted = map.insert(process.pid, known, BPF_NOEXIST);
+        if !present::is_there(process.pid) {
+            let _ = map.remove(&process.pid);
+        }
+        // It is there already if the kernel side was faster.
+        if !noted.is_err_and(|error| is_full(&error)) {
+            break;
+        }
     }
     Ok(())
+}
+
+fn is_full(error: &MapError) -> bool {
+    matches!(error, MapError::SyscallError(error) if error.io_error.raw_os_error() == Some(libc::E2BIG))
 }
 
 fn note_sockets(ebpf: &mut Ebpf, pid: u32) -> Result<()> {

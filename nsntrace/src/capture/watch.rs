@@ -2,12 +2,11 @@
 
 use std::{
     os::fd::{AsFd, BorrowedFd},
+    sync::atomic::{AtomicU64, Ordering},
     thread,
 };
 
-use aya::maps::{Array, MapData};
-
-use super::ring::Ring;
+use super::{mapping::Mapping, ring::Ring};
 use crate::ownership::news::News;
 
 /// How often it is looked again for a record that is just being written. That takes a moment.
@@ -16,14 +15,15 @@ const LOOKS: usize = 1000;
 /// Where the news come out.
 pub struct Watch {
     ring: Ring,
-    missed: Array<MapData, u64>,
+    /// The number of events that found no room in it.
+    missed: Mapping,
     /// What was there before.
     earlier: Vec<News>,
 }
 
 impl Watch {
-    /// A watch on a ring buffer of events, with the number of those that found no room in it.
-    pub(super) fn new(ring: Ring, missed: Array<MapData, u64>) -> Self {
+    /// A watch on a ring buffer of events, and on the map with the number of those that found no room in it.
+    pub(super) fn new(ring: Ring, missed: Mapping) -> Self {
         Self { ring, missed, earlier: Vec::new() }
     }
 
@@ -34,7 +34,8 @@ impl Watch {
 
     /// How many events were lost because they were not taken in time.
     pub fn missed(&self) -> u64 {
-        self.missed.get(&0, 0).unwrap_or(0)
+        // SAFETY: a u64, aligned, mapped as long as self; the kernel side raises it in one step.
+        unsafe { AtomicU64::from_ptr(self.missed.at(0).cast()) }.load(Ordering::Relaxed)
     }
 
     /// Hands out what has happened by now, in order: all that comes before what was captured by now.

@@ -1,4 +1,4 @@
-//! Notice that others change the host's network: rules of nftables, or routes.
+//! Notice that others change the host's network: rules of nftables, routes, or what is forwarded.
 
 use std::{io, mem, time::Duration};
 
@@ -10,9 +10,10 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::netlink;
 
-/// Groups of listeners: `NFNLGRP_NFTABLES`, `RTNLGRP_IPV4_ROUTE` and `RTNLGRP_IPV6_ROUTE`.
+/// Groups of listeners: `NFNLGRP_NFTABLES`; `RTNLGRP_IPV4_ROUTE`, `RTNLGRP_IPV6_ROUTE`, `RTNLGRP_IPV4_NETCONF` and
+/// `RTNLGRP_IPV6_NETCONF`.
 const RULES: &[u32] = &[7];
-const ROUTES: &[u32] = &[7, 11];
+const ROUTES: &[u32] = &[7, 11, 24, 25];
 
 /// Where others change one thing after the other, all that they have changed in such a time is one change.
 const AT_ONCE: Duration = Duration::from_secs(1);

@@ -76,11 +76,12 @@ impl<'a> Upkeep<'a> {
         }
     }
 
-    /// Forwards at new ways out; with rules, inserts those again that others have removed, and lets packets pass in a firewall
+    /// Forwards at new ways out, and guards nothing on a host that has become a router; with rules, inserts those again that others have removed, and lets packets pass in a firewall
     /// that is new. What fails is said, and tried again.
     pub fn mend(&mut self, rules: bool) {
+        let rules = rules || self.failure.is_some();
         // Who changes rules may have switched forwarding off as well.
-        let routes = self.follow_routes();
+        let routes = self.follow_routes().and(self.lift_guards());
         let rules = if rules { self.mend_rules() } else { Ok(()) };
         match routes.and(rules) {
             Ok(()) => self.failure = None,
@@ -90,7 +91,7 @@ impl<'a> Upkeep<'a> {
 
     fn mend_rules(&mut self) -> Result<()> {
         let voice = Voice::new(self.config.words);
-        let restored = self.lift_guards().and_then(|()| self.restore_rules());
+        let restored = self.restore_rules();
         // They are not counted anew: what is lost meanwhile is to be missed.
         self.rules += self.elsewhere.pass(self.changes, &self.joined.rules, voice);
         if restored? {

@@ -112,7 +112,8 @@ impl Processes {
         if self.count > self.limit {
             self.forget_some();
             // Where most live, looking for others is not for each that begins.
-            self.limit = MOST.max(2 * self.count);
+            let living = self.runs.values().flatten().filter(|run| run.ended.is_none()).count();
+            self.limit = MOST.max(2 * living);
         }
     }
 
@@ -238,6 +239,22 @@ mod tests {
                 .take(news(u64::from(pid), pid, "sleep", exec("/bin/sleep", &["sleep"])), Duration::ZERO);
         }
         assert!(processes.limit > 2 * MOST);
+    }
+
+    #[test]
+    fn who_lives_makes_no_room_for_ever_more_that_have_ended() {
+        let mut processes = Processes::default();
+        let mut take =
+            |time, pid, kind| processes.take(news(time, pid, "sh", kind), Duration::from_secs(time));
+        for pid in 1..=15_000 {
+            take(1, pid, Kind::Fork(0));
+        }
+        for number in 0..300_000 {
+            let time = 2 + u64::from(number);
+            take(time, 20_000 + number, Kind::Fork(1));
+            take(time, 20_000 + number, Kind::Exit);
+        }
+        assert!(processes.count <= 30_001, "{}", processes.count);
     }
 
     #[test]

@@ -118,6 +118,7 @@ fn messages_about_closed_connections(lab: &Lab) -> Result<()> {
     let script = "
 import os, socket, sys
 messages = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+messages.settimeout(30)
 print('python', os.getpid(), flush=True)
 for _ in range(32):
     closed = socket.socket()

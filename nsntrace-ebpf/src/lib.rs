@@ -126,9 +126,9 @@ pub const CHUNK: usize = 64 << 10;
 /// Records lie at multiples of so many bytes.
 pub const ALIGN: usize = 8;
 
-/// Bytes of a part of a chunk, which the kernel side takes before it needs it, if user space wants that: when a record reaches into a part, each cache
-/// line of the next is written once, so that it has left the reader's cache by then. Else what comes next on the packet's way
-/// would wait for it. The first two parts of a chunk are not taken so.
+/// Bytes of a part of a chunk, which the kernel side takes before it needs it, if user space wants that: when a record reaches
+/// into a part, each cache line of the next is written once, so that it has left the reader's cache by then. Else what comes
+/// next on the packet's way would wait for it. The first two parts of a chunk are not taken so.
 pub const AHEAD: usize = 1 << 10;
 
 const _: () = assert!(AHEAD.is_power_of_two() && AHEAD >= LANE_RECORD && CHUNK.is_multiple_of(AHEAD));

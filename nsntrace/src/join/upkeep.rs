@@ -76,8 +76,8 @@ impl<'a> Upkeep<'a> {
         }
     }
 
-    /// Forwards at new ways out, and guards nothing on a host that has become a router; with rules, inserts those again that others have removed, and lets packets pass in a firewall
-    /// that is new. What fails is said, and tried again.
+    /// Forwards at new ways out, and guards nothing on a host that has become a router; with rules, inserts those again that
+    /// others have removed, and lets packets pass in a firewall that is new. What fails is said, and tried again.
     pub fn mend(&mut self, rules: bool) {
         let rules = rules || self.failure.is_some();
         // Who changes rules may have switched forwarding off as well.

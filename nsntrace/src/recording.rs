@@ -107,11 +107,6 @@ impl Recording {
             say!("nsntrace: {}; the capture ended there", plain(&error.to_string()));
         }
         self.voice.finished(outcome.packets, &counters, self.ring_bytes);
-        if outcome.missed > 0 {
-            say!(
-                "nsntrace: {} events of processes were lost: names of processes may be wrong.",
-                outcome.missed
-            );
-        }
+        self.voice.missed(outcome.missed);
     }
 }

@@ -21,6 +21,7 @@ pub struct Tree {
     leaf: Leaf,
     netns: Netns,
     work: Option<Work>,
+    /// What it was when it was asked before who has run.
     done: Option<u64>,
 }
 

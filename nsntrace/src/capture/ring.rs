@@ -60,7 +60,7 @@ impl Ring {
         Records { ring: self, position, end: self.producer_position() }
     }
 
-    /// Bytes that may gather, or be written, at a time: the rest of the ring takes packets meanwhile.
+    /// A part of the ring, in bytes, such as is written at a time: the rest of the ring takes packets meanwhile.
     pub fn part(&self) -> u64 {
         self.size as u64 / PART
     }

@@ -13,7 +13,7 @@ use crate::netlink;
 /// Groups of listeners: `NFNLGRP_NFTABLES`; `RTNLGRP_IPV4_ROUTE`, `RTNLGRP_IPV6_ROUTE`, `RTNLGRP_IPV4_NETCONF` and
 /// `RTNLGRP_IPV6_NETCONF`.
 const RULES: &[u32] = &[7];
-const ROUTES: &[u32] = &[7, 11, 24, 25];
+const ROUTING: &[u32] = &[7, 11, 24, 25];
 
 /// Where others change one thing after the other, all that they have changed in such a time is one change.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -22,7 +22,7 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 pub struct Events {
     /// None where the kernel does not tell.
     rules: Option<TokioSocket>,
-    routes: Option<TokioSocket>,
+    routing: Option<TokioSocket>,
     /// When what was heard of is told, and whether rules are among it.
     due: Option<Instant>,
     has_rules: bool,
@@ -32,7 +32,7 @@ impl Events {
     /// Begins to listen, in the network namespace of the calling thread, in an event loop.
     pub fn listen() -> Self {
         let rules = listen(NETLINK_NETFILTER, RULES).ok();
-        Self { rules, routes: listen(NETLINK_ROUTE, ROUTES).ok(), due: None, has_rules: false }
+        Self { rules, routing: listen(NETLINK_ROUTE, ROUTING).ok(), due: None, has_rules: false }
     }
 
     /// Waits for a change, and says whether rules are among it. None is lost where the waiting is given up and begun again.
@@ -40,12 +40,12 @@ impl Events {
         if self.due.is_none() {
             tokio::select! {
                 () = heard(self.rules.as_ref()) => self.has_rules = true,
-                () = heard(self.routes.as_ref()) => {}
+                () = heard(self.routing.as_ref()) => {}
             }
         }
         sleep_until(*self.due.get_or_insert_with(|| Instant::now() + AT_ONCE)).await;
         self.due = None;
-        hears_more(self.routes.as_ref());
+        hears_more(self.routing.as_ref());
         mem::take(&mut self.has_rules) | hears_more(self.rules.as_ref())
     }
 }

@@ -214,8 +214,9 @@ impl Writer {
         if let Some((processes, _)) = &self.processes {
             lines = processes.lines(self.began.time, moment.time);
         }
-        if self.missed() > 0 {
-            lines.push(format!("{} events of processes were lost: names may be wrong", self.missed()));
+        let missed = self.missed();
+        if missed > 0 {
+            lines.push(format!("{missed} events of processes were lost: names may be wrong"));
         }
         self.encoder.end(&mut self.block, &self.began, &moment, lines);
         self.flush()

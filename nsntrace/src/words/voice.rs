@@ -133,6 +133,13 @@ impl Voice {
         say!("nsntrace: {packets} packets captured, {} dropped so far.", counters.dropped);
     }
 
+    /// How many events of processes were lost, if some were. It is said as other losses are.
+    pub fn missed(self, events: u64) {
+        if events > 0 {
+            say!("nsntrace: {events} events of processes were lost: names of processes may be wrong.");
+        }
+    }
+
     /// That a trace has ended. A loss is said whatever else is not.
     pub fn finished(self, packets: u64, counters: &Counters, ring_bytes: u32) {
         if self.counts() {

@@ -1,7 +1,7 @@
 //! The program's network: its addresses, its way out through the host, and what the host's settings mean to it.
 
 use anyhow::{Context, Result, ensure};
-use nsntrace_tests::{HOST_DEVICE, Lab, Running, SERVER_ADDRESS, SOON, Web, until};
+use nsntrace_tests::{Done, HOST_DEVICE, Lab, Running, SERVER_ADDRESS, SOON, Web, until};
 
 use crate::{Case, cases};
 
@@ -38,15 +38,24 @@ fn sh(lab: &Lab, script: &str) -> Result<String> {
     lab.host(["sh", "-c", script])?.output()
 }
 
+/// A run that goes on until it is [`ended`].
+fn waiting(lab: &Lab) -> Result<Running> {
+    let mut run = lab.nsntrace(["sh", "-c", "echo ready; read line; exit 0"])?.told().spawn()?;
+    run.says("ready").map(|_| run)
+}
+
+fn ended(mut run: Running) -> Result<Done> {
+    drop(run.stdin_pipe()?);
+    run.wait()?.exited(0)
+}
+
 fn forwarding_is_on_for_the_trace(lab: &Lab) -> Result<()> {
     let before = lab.snapshot()?;
-    let mut run = lab.nsntrace(["sh", "-c", "echo ready; read line; exit 0"])?.told().spawn()?;
-    run.says("ready")?;
+    let run = waiting(lab)?;
     let during = lab.snapshot()?;
     assert!(during.has(&["sysctl ipv4/conf/eth1/forwarding:1"]));
     assert!(during.has(&["sysctl ipv4/ip_forward:0"]), "the global switch was touched");
-    drop(run.stdin_pipe()?);
-    let done = run.wait()?.exited(0)?;
+    let done = ended(run)?;
     let told: Vec<_> = done.stderr.lines().filter(|line| line.contains("forwarding")).collect();
     assert_eq!(told.len(), 1, "{}", done.stderr);
     assert!(told[0].contains(HOST_DEVICE), "{}", told[0]);
@@ -71,15 +80,7 @@ fn host_that_becomes_a_router_forwards(lab: &Lab) -> Result<()> {
     let count =
         |text: &str| -> Result<usize> { Ok(lab.host(["iptables-save"])?.output()?.matches(text).count()) };
     let guards = || count("nsntrace:guard");
-    let ends = |mut run: Running| {
-        drop(run.stdin_pipe()?);
-        run.wait()?.exited(0).map(drop)
-    };
-    let start = || {
-        let mut run = lab.nsntrace(["sh", "-c", "echo ready; read line; exit 0"])?.told().spawn()?;
-        run.says("ready").map(|_| run)
-    };
-    let (first, second) = (start()?, start()?);
+    let (first, second) = (waiting(lab)?, waiting(lab)?);
     ensure!(guards()? == 1, "the host is not guarded");
     sh(lab, "echo 1 > /proc/sys/net/ipv4/ip_forward")?;
     until("no guard", SOON, || Ok((guards()? == 0).then_some(())))?;
@@ -87,8 +88,8 @@ fn host_that_becomes_a_router_forwards(lab: &Lab) -> Result<()> {
     sh(lab, "iptables -F FORWARD")?;
     until("the rules of both", SOON, || Ok((count("-A FORWARD")? == 6).then_some(())))?;
     ensure!(guards()? == 0, "the host is guarded again");
-    ends(first)?;
-    ends(second)?;
+    ended(first)?;
+    ended(second)?;
     sh(lab, "echo 0 > /proc/sys/net/ipv4/ip_forward")?;
     lab.assert_clean(&before)
 }
@@ -96,11 +97,9 @@ fn host_that_becomes_a_router_forwards(lab: &Lab) -> Result<()> {
 /// It goes on after the trace.
 fn host_that_becomes_a_router_stays_one(lab: &Lab) -> Result<()> {
     let script = "echo 1 > /proc/sys/net/ipv4/ip_forward";
-    let mut run = lab.nsntrace(["sh", "-c", "echo ready; read line; exit 0"])?.told().spawn()?;
-    run.says("ready")?;
+    let run = waiting(lab)?;
     sh(lab, script)?;
-    drop(run.stdin_pipe()?);
-    run.wait()?.exited(0)?;
+    ended(run)?;
     let after = lab.snapshot()?;
     assert!(after.has(&["sysctl ipv4/conf/eth1/forwarding:1"]), "the router forwards no more");
     assert!(!after.has(&["iptables", "nsntrace"]), "a rule is left");

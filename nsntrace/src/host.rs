@@ -1,6 +1,7 @@
 //! What is changed in the host for a trace: each change is written down before it is made, and undone on every path.
 
 pub mod base_chains;
+mod bridges;
 pub mod cgroup_leaf;
 pub mod change;
 mod departure;

@@ -113,7 +113,7 @@ pub fn advice(place: &Place, error: Error) -> Error {
 pub fn insert(place: &Place, rules: &[&Rule], tag: &str) -> Result<()> {
     let Place { family, table, name } = place;
     let commands = rules.iter().map(|rule| {
-        let expressions = nft::expressions(rule, family)?;
+        let expressions = nft::expressions(rule, family, &[])?;
         Some(json!({ "insert": { "rule": {
             "family": family, "table": table, "chain": name, "comment": tag, "expr": expressions
         } } }))

@@ -94,18 +94,19 @@ pub fn insert(family: Family, rules: &[&Rule]) -> Result<(), String> {
 /// # Errors
 /// What iptables says of the last rule that it could not remove; the others are gone.
 pub fn remove_legacy(family: Family, rules: &[&Rule]) -> Result<()> {
-    let commands = rules.iter().map(|rule| (rule.table.as_str(), format!("-D {} {}", rule.chain, rule.spec)));
+    let (shared, own): (Vec<&Rule>, Vec<&Rule>) = rules.iter().copied().partition(|rule| rule.is_shared());
+    let commands = own.iter().map(|rule| (rule.table.as_str(), format!("-D {} {}", rule.chain, rule.spec)));
     let is_done = transaction(family, commands).is_ok();
     let iptables = start(family)?;
-    let is_there = |rule: &Rule| check_one(&iptables, rule).is_ok_and(|output| output.status.success());
     let mut result = Ok(());
     // One of them may have been gone already, and a transaction is all or nothing.
-    for rule in rules.iter().rev().filter(|rule| !is_done || rule.is_shared()) {
-        if !is_done {
-            result = result.and(remove_one(&iptables, rule));
-        }
-        while rule.is_shared() && result.is_ok() && is_there(rule) {
-            result = remove_one(&iptables, rule);
+    for rule in own.into_iter().rev().filter(|_| !is_done) {
+        result = result.and(remove_one(&iptables, rule));
+    }
+    let is_there = |rule: &Rule| check_one(&iptables, rule).is_ok_and(|output| output.status.success());
+    for rule in shared.into_iter().flat_map(Rule::with_its_past) {
+        while result.is_ok() && is_there(&rule) {
+            result = remove_one(&iptables, &rule);
         }
     }
     result
@@ -118,6 +119,9 @@ fn transaction<'a>(family: Family, commands: impl Iterator<Item = (&'a str, Stri
         let commands = tables.entry(table).or_default();
         commands.push_str(&command);
         commands.push('\n');
+    }
+    if tables.is_empty() {
+        return Ok(());
     }
     let text: String =
         tables.iter().map(|(table, commands)| format!("*{table}\n{commands}COMMIT\n")).collect();

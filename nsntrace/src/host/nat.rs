@@ -1,13 +1,14 @@
 //! The rules that carry the program's packets between its link and the world, as one plan.
 
 use std::{
-    fmt,
+    fmt, iter,
     net::{IpAddr, SocketAddr},
 };
 
 use serde::{Deserialize, Serialize};
 
 use super::{
+    bridges,
     link::OUTER,
     own_rules::Owner,
     resolver::relay::Ports,
@@ -78,9 +79,19 @@ impl Rule {
         Owner { comment: comment.unwrap_or_default().to_owned(), family: Some(self.family) }
     }
 
-    /// A rule of all runs: it keeps the host's forwarding to them.
+    /// A rule of all runs: it keeps the host's forwarding to them, and does not keep what is not forwarded.
     pub(super) fn guard(family: Family, matches: &str, place: &str) -> Self {
-        Self::new(family, "filter", "FORWARD", matches, format_args!("{GUARD}{place}"), "DROP")
+        let rule = |matches: &str| {
+            Self::new(family, "filter", "FORWARD", matches, format_args!("{GUARD}{place}"), "DROP")
+        };
+        if bridges::are_filtered() { rule(&format!("{matches} {}", bridges::ROUTED)) } else { rule(matches) }
+    }
+
+    /// It, and as it is where br_netfilter was loaded since.
+    pub(super) fn with_its_past(&self) -> Vec<Self> {
+        let before = self.spec.replace(&format!(" {}", bridges::ROUTED), "");
+        let before = (before != self.spec).then(|| Self { spec: before, ..self.clone() });
+        iter::once(self.clone()).chain(before).collect()
     }
 
     /// Whether runs share it.

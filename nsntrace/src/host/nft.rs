@@ -43,8 +43,9 @@ pub fn run(commands: &[Value]) -> Result<Vec<Value>> {
     Ok(answer["nftables"].as_array_mut().map(std::mem::take).unwrap_or_default())
 }
 
-/// A rule of iptables in nft's words, for a chain of that family. None where it has words that no rule of ours has.
-pub fn expressions(rule: &Rule, family: &str) -> Option<Vec<Value>> {
+/// A rule of iptables in nft's words, for a chain of that family, on a host with those bridges. None where it has words
+/// that no rule of ours has.
+pub fn expressions(rule: &Rule, family: &str, bridges: &[String]) -> Option<Vec<Value>> {
     let (protocol, ip) = match rule.family {
         Family::V4 => ("ipv4", "ip"),
         Family::V6 => ("ipv6", "ip6"),
@@ -60,6 +61,10 @@ pub fn expressions(rule: &Rule, family: &str) -> Option<Vec<Value>> {
     while let Some(word) = words.next() {
         if word == "!" {
             operator = "!=";
+            continue;
+        }
+        if word == "--physdev-is-bridged" {
+            found.extend(other_than_within(bridges));
             continue;
         }
         let value = words.next()?;
@@ -104,6 +109,15 @@ fn matching(operator: &str, left: Value, right: Value) -> Value {
     json!({ "match": { "op": operator, "left": left, "right": right } })
 }
 
+/// All but what leaves by the bridge that it came by: nft cannot ask what iptables does, whether it was routed there.
+fn other_than_within(bridges: &[String]) -> Option<Value> {
+    let both = |one: Value, other: Value| json!({ "concat": [one, other] });
+    let within: Vec<_> =
+        bridges.iter().map(|name| both(name.as_str().into(), name.as_str().into())).collect();
+    let ways = both(json!({ "meta": { "key": "iifname" } }), json!({ "meta": { "key": "oifname" } }));
+    (!within.is_empty()).then(|| matching("!=", ways, json!({ "set": within })))
+}
+
 /// Each writes names that begin so in its own way.
 fn device(name: &str) -> Value {
     name.strip_suffix('+').map_or(name.into(), |start| format!("{start}*").into())
@@ -145,13 +159,13 @@ mod tests {
             rules.extend(nat::relayed("nsgw1", subnet.gateway, Ports { udp: 5353, tcp: 5354 }, id));
             rules.extend(localnet::plan("nsgw1", &subnet, id, true));
             rules.extend(published::plan("nsgw1", &subnet, id, &["80/udp".parse().expect("valid")]));
-            assert!(rules.iter().all(|rule| expressions(rule, "ip").is_some()), "{rules:?}");
+            assert!(rules.iter().all(|rule| expressions(rule, "ip", &[]).is_some()), "{rules:?}");
             let passing: Vec<_> = rules.iter().filter(|rule| rule.spec.ends_with("-j ACCEPT")).collect();
             assert_eq!(passing.len(), 6);
             for rule in passing {
-                let words = expressions(rule, "inet").unwrap_or_else(|| panic!("no words for {rule:?}"));
+                let words = expressions(rule, "inet", &[]).unwrap_or_else(|| panic!("no words for {rule:?}"));
                 assert_eq!(words.last(), Some(&json!({ "accept": null })));
-                assert_eq!(expressions(rule, "ip").map(|words| words.len()), Some(words.len() - 1));
+                assert_eq!(expressions(rule, "ip", &[]).map(|words| words.len()), Some(words.len() - 1));
             }
         }
     }

@@ -6,6 +6,7 @@
 use serde_json::{Value, json};
 
 use super::{
+    bridges,
     nat::{Family, Rule},
     netfilter::{self, DELETE_TABLE, GET_TABLES, Request, attribute, encoded, text},
     nft,
@@ -31,8 +32,10 @@ pub fn insert(family: Family, rules: &[&Rule]) -> Result<()> {
             commands.push(chain);
         }
     }
+    let is_asked = rules.iter().any(|rule| rule.spec.contains(bridges::ROUTED));
+    let bridges = if is_asked { bridges::names()? } else { Vec::new() };
     for rule in rules {
-        let expressions = nft::expressions(rule, family);
+        let expressions = nft::expressions(rule, family, &bridges);
         let expressions = expressions.ok_or_else(|| Error::told("nft has no words for a rule"))?;
         commands.push(json!({ "insert": { "rule": {
             "family": family, "table": NAME, "chain": chain_of(rule), "comment": rule.owner().comment, "expr": expressions

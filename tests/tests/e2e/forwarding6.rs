@@ -24,7 +24,7 @@ const FORCED: &str = "/proc/sys/net/ipv6/conf/eth1/force_forwarding";
 
 /// The two ways to forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+pub enum Way {
     /// What comes in at one device.
     Device,
     /// All.
@@ -32,7 +32,7 @@ enum Way {
 }
 
 /// The ways of this kernel. Where it has a device's switch and that cannot be written, it is as on an older kernel.
-fn each_way(test: impl Fn(&Lab, Way) -> Result<()>) -> Result<()> {
+pub fn each_way(test: impl Fn(&Lab, Way) -> Result<()>) -> Result<()> {
     let has_switch = Path::new("/proc/sys/net/ipv6/conf/all/force_forwarding").exists();
     if has_switch {
         test(&Lab::new()?, Way::Device).context("by the device's own switch")?;

@@ -6,6 +6,7 @@ use anyhow::Result;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use nsntrace_tests::{Lab, why_no_lab};
 
+mod bridge;
 mod capabilities;
 mod cgroup;
 mod check;
@@ -74,6 +75,7 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("forwarding6", forwarding6::CASES),
     ("host_services", host_services::CASES),
     ("publish", publish::CASES),
+    ("bridge", bridge::CASES),
     ("tracee", tracee::CASES),
     ("runner", runner::CASES),
     ("signals", signals::CASES),

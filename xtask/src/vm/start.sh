@@ -19,6 +19,8 @@ echo /usr/local/sbin/modprobe > /proc/sys/kernel/modprobe
 # A name that is known: sudo complains of others.
 echo localhost > /proc/sys/kernel/hostname
 ip link set lo up
+# As on a host of containers: the packet filter sees what passes a bridge.
+modprobe br_netfilter
 
 # The first serial line is the kernel's, the second carries nothing but what the command prints.
 stty -F /dev/ttyS1 raw -echo

@@ -110,13 +110,13 @@ impl Packet {
     /// Writes the header where the packet is to be. `time` is taken only when there is a place: who is held up before it
     /// has one would be stamped long before those that user space has seen meanwhile.
     ///
-    /// Field by field from where the kernel has it, without a copy on the stack.
+    /// Field by field from where the kernel has it, without a copy on the stack. The packet follows after `gap` bytes.
     ///
     /// # Safety
     /// There is room for it, which the verifier checks.
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "the kernel keeps 16 bits of a tag in 32")]
-    pub unsafe fn write_header(&self, record: *mut c_void) {
+    pub unsafe fn write_header(&self, record: *mut c_void, gap: u8) {
         // SAFETY: the helper has no precondition; a valid context, of which the verifier turns these loads into loads of
         // the kernel's own fields.
         let (time, skb) = unsafe { (bpf_ktime_get_boot_ns(), &*self.skb) };
@@ -131,7 +131,7 @@ impl Packet {
             vlan_proto: if tagged { u16::from_be(skb.vlan_proto as u16) } else { 0 },
             linktype: if self.hook == Hook::Tc { linktype::EN10MB } else { linktype::RAW },
             direction: self.direction,
-            reserved: 0,
+            gap,
         };
         // SAFETY: the caller's.
         unsafe { record.cast::<RecordHeader>().write(header) };

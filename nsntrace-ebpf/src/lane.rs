@@ -42,7 +42,7 @@ pub unsafe fn put(processor: *mut Processor, packet: &Packet, cpu: u32) -> bool 
         }
         let record = chunk.cast::<u8>().add(at);
         let len = bounded(packet.cap_len, LANE_PACKET);
-        packet.write_header(record.cast());
+        packet.write_header(record.cast(), 0);
         let bytes = record.add(RecordHeader::SIZE);
         if !copy(packet.skb, bytes, len) && !load(packet.skb, bytes.cast(), len) {
             return false;

@@ -43,7 +43,7 @@ pub mod direction {
     pub const OUTBOUND: u8 = 2;
 }
 
-/// What stands before each packet in the ring buffer; `cap_len` bytes of packet follow.
+/// What stands before each packet in the ring buffer; `gap` bytes of nothing and `cap_len` of packet follow.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecordHeader {
@@ -65,13 +65,18 @@ pub struct RecordHeader {
     pub linktype: u16,
     /// See [`direction`].
     pub direction: u8,
-    /// Zero.
-    pub reserved: u8,
+    /// Bytes between the header and the packet.
+    pub gap: u8,
 }
 
 impl RecordHeader {
     /// Bytes that the header takes in the ring buffer.
     pub const SIZE: usize = size_of::<Self>();
+
+    /// Where the packet begins, in bytes from the header's beginning.
+    pub const fn packet(&self) -> usize {
+        Self::SIZE + self.gap as usize
+    }
 }
 
 /// What is counted, in packets. The books balance: what passed the hook is `filtered` + `matched`, and `matched` =

@@ -13,6 +13,18 @@ use nsntrace_ebpf::{MAX_SNAPLEN, RecordHeader};
 
 use crate::{RING, capture::Packet};
 
+/// Bytes of a cache line. To where none begins, some processors copy half as fast.
+const LINE: u64 = 64;
+
+/// From which length on a packet is worth a gap.
+const LONG: u64 = 1024;
+
+/// Bytes of a record that the kernel puts before its header.
+const PREFIX: u64 = 8;
+
+/// Bytes of a record from the beginning of a cache line to where its packet is without a gap.
+const HEADERS: u64 = PREFIX + RecordHeader::SIZE as u64;
+
 /// Puts header and packet into the ring buffer; false if there was no room.
 #[inline(always)]
 pub fn put(packet: &Packet) -> bool {
@@ -36,17 +48,21 @@ pub fn put(packet: &Packet) -> bool {
 }
 
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "a gap is small")]
 fn put_in<const CLASS: u64>(packet: &Packet) -> bool {
     let ring = (&raw const RING).cast_mut().cast();
-    let size = RecordHeader::SIZE as u64 + CLASS;
+    let largest_gap = if CLASS < LONG { 0 } else { LINE - 1 };
+    // Whole cache lines, so that each record begins where the first one does.
+    let size = (HEADERS + largest_gap + CLASS).next_multiple_of(LINE) - PREFIX;
     // SAFETY: the verifier checks that the reservation is given back on every path and not left behind.
     unsafe {
         let record = bpf_ringbuf_reserve(ring, size, 0);
         if record.is_null() {
             return false;
         }
-        packet.write_header(record);
-        let bytes = record.byte_add(RecordHeader::SIZE);
+        let gap = gap(packet.skb) & largest_gap;
+        packet.write_header(record, gap as u8);
+        let bytes = record.byte_add(RecordHeader::SIZE + gap as usize);
         let len = bounded(packet.cap_len, MAX_SNAPLEN);
         if len > CLASS || !load(packet.skb, bytes, len) {
             bpf_ringbuf_discard(record, 0);
@@ -55,6 +71,17 @@ fn put_in<const CLASS: u64>(packet: &Packet) -> bool {
         bpf_ringbuf_submit(record, 0);
     }
     true
+}
+
+/// How many bytes to leave out, so that what is copied from the pages of a packet comes to lie on whole cache lines: behind
+/// what lies in one piece, which are its headers, or all of it.
+#[inline(always)]
+fn gap(skb: *const __sk_buff) -> u64 {
+    // SAFETY: a valid context.
+    let [start, end, len] = unsafe { [(*skb).data, (*skb).data_end, (*skb).len] }.map(u64::from);
+    let piece = end.wrapping_sub(start);
+    let headers = if piece < len { piece } else { 0 };
+    0_u64.wrapping_sub(HEADERS + headers) % LINE
 }
 
 /// The same number, for a verifier that does not believe that it is neither 0 nor above `most`, a power of two.

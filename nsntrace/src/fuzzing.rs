@@ -126,7 +126,7 @@ fn each_record(mut bytes: &[u8], mut take: impl FnMut(&RecordHeader, &[u8])) {
             vlan_proto: u16::from_ne_bytes([p0, p1]),
             linktype: if kind & 1 == 0 { linktype::EN10MB } else { linktype::RAW },
             direction,
-            reserved: 0,
+            gap: 0,
         };
         take(&header, packet);
         bytes = rest;

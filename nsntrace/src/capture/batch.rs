@@ -111,7 +111,7 @@ impl Batch {
                 Source::Ring(position) => ring.bytes(ring.place(position) + at, length),
             };
             let header = header(bytes(0, RecordHeader::SIZE));
-            take(&header, bytes(RecordHeader::SIZE, header.cap_len as usize))?;
+            take(&header, bytes(header.packet(), header.cap_len as usize))?;
         }
         ControlFlow::Continue(())
     }
@@ -224,12 +224,15 @@ mod tests {
         assert_eq!(ready(&entries(&[1, 2, 5, 8, 6]), 7), 3);
     }
 
+    fn bytes_of(header: RecordHeader) -> [u8; RecordHeader::SIZE] {
+        // SAFETY: plain data without padding.
+        unsafe { std::mem::transmute(header) }
+    }
+
     /// A record as the kernel side makes it.
     fn record(time: u64, length: u32) -> Vec<u8> {
         let header = RecordHeader { time, cap_len: length, wire_len: length, ..RecordHeader::default() };
-        // SAFETY: plain data without padding.
-        let bytes: [u8; RecordHeader::SIZE] = unsafe { std::mem::transmute(header) };
-        let mut record = bytes.to_vec();
+        let mut record = bytes_of(header).to_vec();
         record.resize(record.len() + length as usize, 0);
         record
     }
@@ -277,11 +280,16 @@ mod tests {
             }
         }
 
-        fn push(&mut self, data: &[u8]) {
+        /// Behind a gap.
+        fn push(&mut self, record: &[u8]) {
+            let (header, packet) = record.split_at(RecordHeader::SIZE);
+            let gap = u8::try_from(self.produced % 64).expect("small");
+            let header = RecordHeader { gap, ..self::header(header) };
+            let data = [&bytes_of(header)[..], &vec![0xff; gap.into()], packet].concat();
             let length = u32::try_from(data.len()).expect("short").to_ne_bytes();
             let place = u64::from(2 * page::size()) + self.produced;
             self.ring_file.write_all_at(&length, place).expect("written");
-            self.ring_file.write_all_at(data, place + 8).expect("written");
+            self.ring_file.write_all_at(&data, place + 8).expect("written");
             self.produced += (data.len() + 8).next_multiple_of(8) as u64;
             self.ring_file.write_all_at(&self.produced.to_ne_bytes(), page::size().into()).expect("written");
         }

@@ -16,7 +16,7 @@ use crate::{RING, capture::Packet};
 /// Bytes of a cache line. To where none begins, some processors copy half as fast.
 const LINE: u64 = 64;
 
-/// From which length on a packet is worth a gap.
+/// From which class on a packet is worth a gap.
 const LONG: u64 = 1024;
 
 /// Bytes of a record that the kernel puts before its header.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    lifeline,
+    bridges, lifeline,
     nat::{Family, Rule},
     packet_filter::Carrier,
 };
@@ -83,10 +83,20 @@ pub(super) fn search(tool: &str) -> Option<PathBuf> {
 /// # Errors
 /// What iptables says.
 pub fn insert(family: Family, rules: &[&Rule]) -> Result<(), String> {
-    transaction(
-        family,
-        rules.iter().map(|rule| (rule.table.as_str(), format!("-I {} 1 {}", rule.chain, rule.spec))),
-    )
+    let insert = |spec: fn(&Rule) -> String| {
+        let command = |rule: &Rule| format!("-I {} 1 {}", rule.chain, spec(rule));
+        transaction(family, rules.iter().map(|rule| (rule.table.as_str(), command(rule))))
+    };
+    insert(|rule| rule.spec.clone()).or_else(|error| {
+        // The kernel may lack the match, and where there is no bridge nobody needs it.
+        let is_needless = || bridges::names().is_ok_and(|names| names.is_empty());
+        let is_asked = rules.iter().any(|rule| rule.asks_whether_routed());
+        if is_asked && is_needless() {
+            insert(Rule::spec_without_bridges).map_err(|_| error)
+        } else {
+            Err(error)
+        }
+    })
 }
 
 /// Removes rules of iptables-legacy, and those that runs share as often as they are there.
@@ -103,13 +113,33 @@ pub fn remove_legacy(family: Family, rules: &[&Rule]) -> Result<()> {
     for rule in own.into_iter().rev().filter(|_| !is_done) {
         result = result.and(remove_one(&iptables, rule));
     }
-    let is_there = |rule: &Rule| check_one(&iptables, rule).is_ok_and(|output| output.status.success());
-    for rule in shared.into_iter().flat_map(Rule::with_its_past) {
-        while result.is_ok() && is_there(&rule) {
-            result = remove_one(&iptables, &rule);
-        }
+    for rule in shared {
+        result = result.and(remove_shared(family, &iptables, rule));
     }
     result
+}
+
+/// By its comment: what else is in it depends on what the host was like then.
+fn remove_shared(family: Family, iptables: &iptables::IPTables, rule: &Rule) -> Result<()> {
+    let failed = |why: String| {
+        let place = format_args!("chain {} of table {}", rule.chain, rule.table);
+        Err(why).context("remove a rule from", place)
+    };
+    let listed = match iptables.execute(&rule.table, &format!("-S {}", rule.chain)) {
+        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).into_owned(),
+        Ok(output) if is_not_there(&output) => return Ok(()),
+        Ok(output) => return failed(one_line(&String::from_utf8_lossy(&output.stderr))),
+        Err(error) => return failed(one_line(&error.to_string())),
+    };
+    // As it is printed: in quotes, and with some characters behind a backslash.
+    let bare = |text: &str| text.replace(['"', '\\'], "");
+    let comment = bare(&rule.owner().comment);
+    let is_it = |line: &&str| {
+        let found = line.split(' ').skip_while(|word| *word != "--comment").nth(1);
+        found.is_some_and(|found| bare(found) == comment)
+    };
+    let commands = listed.lines().filter(is_it).filter_map(|line| line.strip_prefix("-A "));
+    transaction(family, commands.map(|line| (rule.table.as_str(), format!("-D {line}")))).or_else(failed)
 }
 
 /// Does it all in one process: a process for each rule takes ten times as long.
@@ -133,22 +163,16 @@ fn transaction<'a>(family: Family, commands: impl Iterator<Item = (&'a str, Stri
 
 fn remove_one(iptables: &iptables::IPTables, rule: &Rule) -> Result<()> {
     let Err(error) = iptables.delete(&rule.table, &rule.chain, &rule.spec) else { return Ok(()) };
-    let check = check_one(iptables, rule);
-    let is_gone = |output: Output| {
-        output.status.code() == Some(NOT_THERE) || String::from_utf8_lossy(&output.stderr).contains(NO_TABLE)
-    };
-    if check.is_ok_and(is_gone) {
+    let check = iptables.execute(&rule.table, &format!("-C {} {}", rule.chain, rule.spec));
+    if check.is_ok_and(|output| is_not_there(&output)) {
         return Ok(());
     }
     Err(one_line(&error.to_string()))
         .context("remove a rule from", format_args!("chain {} of table {}", rule.chain, rule.table))
 }
 
-fn check_one(
-    iptables: &iptables::IPTables,
-    rule: &Rule,
-) -> std::result::Result<Output, Box<dyn std::error::Error>> {
-    iptables.execute(&rule.table, &format!("-C {} {}", rule.chain, rule.spec))
+fn is_not_there(output: &Output) -> bool {
+    output.status.code() == Some(NOT_THERE) || String::from_utf8_lossy(&output.stderr).contains(NO_TABLE)
 }
 
 fn start(family: Family) -> Result<iptables::IPTables> {

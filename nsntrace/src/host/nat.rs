@@ -1,7 +1,7 @@
 //! The rules that carry the program's packets between its link and the world, as one plan.
 
 use std::{
-    fmt, iter,
+    fmt,
     net::{IpAddr, SocketAddr},
 };
 
@@ -87,11 +87,14 @@ impl Rule {
         if bridges::are_filtered() { rule(&format!("{matches} {}", bridges::ROUTED)) } else { rule(matches) }
     }
 
-    /// It, and as it is where br_netfilter was loaded since.
-    pub(super) fn with_its_past(&self) -> Vec<Self> {
-        let before = self.spec.replace(&format!(" {}", bridges::ROUTED), "");
-        let before = (before != self.spec).then(|| Self { spec: before, ..self.clone() });
-        iter::once(self.clone()).chain(before).collect()
+    /// Whether it is for what is routed, and not for what passes a bridge.
+    pub(super) fn asks_whether_routed(&self) -> bool {
+        self.spec.contains(bridges::ROUTED)
+    }
+
+    /// What it is where there is no bridge.
+    pub(super) fn spec_without_bridges(&self) -> String {
+        self.spec.replace(&format!(" {}", bridges::ROUTED), "")
     }
 
     /// Whether runs share it.

@@ -64,6 +64,7 @@ pub fn expressions(rule: &Rule, family: &str, bridges: &[String]) -> Option<Vec<
             continue;
         }
         if word == "--physdev-is-bridged" {
+            operator = "==";
             found.extend(other_than_within(bridges));
             continue;
         }

@@ -32,7 +32,7 @@ pub fn insert(family: Family, rules: &[&Rule]) -> Result<()> {
             commands.push(chain);
         }
     }
-    let is_asked = rules.iter().any(|rule| rule.spec.contains(bridges::ROUTED));
+    let is_asked = rules.iter().any(|rule| rule.asks_whether_routed());
     let bridges = if is_asked { bridges::names()? } else { Vec::new() };
     for rule in rules {
         let expressions = nft::expressions(rule, family, &bridges);

@@ -111,21 +111,24 @@ const GROUPS: &[(&str, &[Case])] = &[
 fn main() {
     let arguments = Arguments::from_args();
     let no_lab = if arguments.list { None } else { why_no_lab() };
+    let no_bridge = if arguments.list { None } else { bridge::why_not() };
     let mut trials = Vec::new();
     for (group, cases) in GROUPS {
+        let no_bridge = no_bridge.as_ref().filter(|_| *group == "bridge");
+        let why_not = no_lab.as_ref().or(no_bridge);
         trials.extend(
-            cases.iter().map(|(name, test)| trial(format!("{group}::{name}"), *test, no_lab.clone())),
+            cases.iter().map(|(name, test)| trial(format!("{group}::{name}"), *test, why_not.cloned())),
         );
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
-    if let Some(reason) = no_lab {
+    if let (1.., Some(reason)) = (conclusion.num_ignored, no_lab.or(no_bridge)) {
         println!("{} tests SKIPPED, nothing was tried: {reason}\n", conclusion.num_ignored);
     }
     conclusion.exit();
 }
 
-fn trial(name: String, test: fn(&Lab) -> Result<()>, no_lab: Option<String>) -> Trial {
-    Trial::ignorable_test(name, move || match no_lab {
+fn trial(name: String, test: fn(&Lab) -> Result<()>, why_not: Option<String>) -> Trial {
+    Trial::ignorable_test(name, move || match why_not {
         Some(reason) => Ok(Completion::ignored_with(reason)),
         None => Lab::new()
             .and_then(|lab| test(&lab))

@@ -43,6 +43,9 @@ pub mod direction {
     pub const OUTBOUND: u8 = 2;
 }
 
+/// Bytes that the kernel itself puts before each record of a ring buffer.
+pub const PREFIX: usize = 8;
+
 /// What stands before each packet in the ring buffer; `gap` bytes of nothing and `cap_len` of packet follow.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use aya_ebpf::{
     bindings::__sk_buff,
     helpers::{bpf_ringbuf_discard, bpf_ringbuf_reserve, bpf_ringbuf_submit, bpf_skb_load_bytes},
 };
-use nsntrace_ebpf::{MAX_SNAPLEN, RecordHeader};
+use nsntrace_ebpf::{MAX_SNAPLEN, PREFIX, RecordHeader};
 
 use crate::{RING, capture::Packet};
 
@@ -19,11 +19,8 @@ const LINE: u64 = 64;
 /// From which class on a packet is worth a gap.
 const LONG: u64 = 1024;
 
-/// Bytes of a record that the kernel puts before its header.
-const PREFIX: u64 = 8;
-
 /// Bytes of a record from the beginning of a cache line to where its packet is without a gap.
-const HEADERS: u64 = PREFIX + RecordHeader::SIZE as u64;
+const HEADERS: u64 = (PREFIX + RecordHeader::SIZE) as u64;
 
 /// Puts header and packet into the ring buffer; false if there was no room.
 #[inline(always)]
@@ -53,7 +50,7 @@ fn put_in<const CLASS: u64>(packet: &Packet) -> bool {
     let ring = (&raw const RING).cast_mut().cast();
     let largest_gap = if CLASS < LONG { 0 } else { LINE - 1 };
     // Whole cache lines, so that each record begins where the first one does.
-    let size = (HEADERS + largest_gap + CLASS).next_multiple_of(LINE) - PREFIX;
+    let size = (HEADERS + largest_gap + CLASS).next_multiple_of(LINE) - PREFIX as u64;
     // SAFETY: the verifier checks that the reservation is given back on every path and not left behind.
     unsafe {
         let record = bpf_ringbuf_reserve(ring, size, 0);

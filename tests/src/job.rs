@@ -4,6 +4,7 @@ use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -63,6 +64,15 @@ impl Job {
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
         self
+    }
+
+    /// Puts a program of that name, a script of the shell's, into its working directory, which is the first in PATH then.
+    pub fn tool(self, name: &str, script: &str) -> Result<Self> {
+        let path = self.dir.join(name);
+        fs::write(&path, format!("#!/bin/sh\n{script}\n"))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", self.dir.display());
+        Ok(self.env("PATH", &path))
     }
 
     /// Gives these bytes on stdin, which is empty otherwise.

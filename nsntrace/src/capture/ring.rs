@@ -9,6 +9,7 @@ use std::{
 };
 
 use nix::sys::mman::ProtFlags;
+use nsntrace_ebpf::PREFIX;
 
 use super::mapping::Mapping;
 use crate::{error::Result, page};
@@ -18,9 +19,6 @@ const BUSY: u32 = 1 << 31;
 
 /// Set for a record that its producer has withdrawn.
 const DISCARDED: u32 = 1 << 30;
-
-/// Bytes of a record that the kernel puts before its data.
-const PREFIX: usize = 8;
 
 /// Which part of the ring is read at a time.
 const PART: u64 = 8;

@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     bridges, lifeline,
-    nat::{Family, Rule},
+    nat::{Family, Rule, comment},
     packet_filter::Carrier,
 };
 use crate::{
@@ -121,10 +121,7 @@ pub fn remove_legacy(family: Family, rules: &[&Rule]) -> Result<()> {
 
 /// By its comment: what else is in it depends on what the host was like then.
 fn remove_shared(family: Family, iptables: &iptables::IPTables, rule: &Rule) -> Result<()> {
-    let failed = |why: String| {
-        let place = format_args!("chain {} of table {}", rule.chain, rule.table);
-        Err(why).context("remove a rule from", place)
-    };
+    let failed = |why| not_removed(rule, why);
     let listed = match iptables.execute(&rule.table, &format!("-S {}", rule.chain)) {
         Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).into_owned(),
         Ok(output) if is_not_there(&output) => return Ok(()),
@@ -133,11 +130,8 @@ fn remove_shared(family: Family, iptables: &iptables::IPTables, rule: &Rule) -> 
     };
     // As it is printed: in quotes, and with some characters behind a backslash.
     let bare = |text: &str| text.replace(['"', '\\'], "");
-    let comment = bare(&rule.owner().comment);
-    let is_it = |line: &&str| {
-        let found = line.split(' ').skip_while(|word| *word != "--comment").nth(1);
-        found.is_some_and(|found| bare(found) == comment)
-    };
+    let owner = bare(&rule.owner().comment);
+    let is_it = |line: &&str| comment(line).is_some_and(|found| bare(found) == owner);
     let commands = listed.lines().filter(is_it).filter_map(|line| line.strip_prefix("-A "));
     transaction(family, commands.map(|line| (rule.table.as_str(), format!("-D {line}")))).or_else(failed)
 }
@@ -167,8 +161,11 @@ fn remove_one(iptables: &iptables::IPTables, rule: &Rule) -> Result<()> {
     if check.is_ok_and(|output| is_not_there(&output)) {
         return Ok(());
     }
-    Err(one_line(&error.to_string()))
-        .context("remove a rule from", format_args!("chain {} of table {}", rule.chain, rule.table))
+    not_removed(rule, one_line(&error.to_string()))
+}
+
+fn not_removed(rule: &Rule, why: String) -> Result<()> {
+    Err(why).context("remove a rule from", format_args!("chain {} of table {}", rule.chain, rule.table))
 }
 
 fn is_not_there(output: &Output) -> bool {

@@ -75,8 +75,7 @@ impl Rule {
 
     /// By whom it is told from the rules of others, and of other runs.
     pub(super) fn owner(&self) -> Owner {
-        let comment = self.spec.split(' ').skip_while(|word| *word != "--comment").nth(1);
-        Owner { comment: comment.unwrap_or_default().to_owned(), family: Some(self.family) }
+        Owner { comment: comment(&self.spec).unwrap_or_default().to_owned(), family: Some(self.family) }
     }
 
     /// A rule of all runs: it keeps the host's forwarding to them, and does not keep what is not forwarded.
@@ -110,6 +109,11 @@ impl Rule {
             && is_a_line(&self.spec)
             && self.owner().comment.starts_with(OURS)
     }
+}
+
+/// The comment in a rule as iptables takes it, or prints it.
+pub(super) fn comment(rule: &str) -> Option<&str> {
+    rule.split(' ').skip_while(|word| *word != "--comment").nth(1)
 }
 
 /// The rules of one run for one of its subnets.

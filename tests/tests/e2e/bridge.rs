@@ -1,15 +1,16 @@
 //! Frames that pass a bridge of the host are not forwarded by it. Where its packet filter sees them all the same, a trace
 //! lets them be, and yet forwards for nobody else.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{fs, path::Path};
 
 use anyhow::{Result, ensure};
 use nsntrace_tests::{Lab, Running};
 
 use crate::{
     Case, cases,
-    firewall::{IPTABLES, programs},
+    firewall::{IPTABLES, IPTABLES_LEGACY, programs},
     forwarding6::each_way,
+    network::ended,
 };
 
 pub const CASES: &[Case] = cases![
@@ -75,18 +76,18 @@ fn traced(lab: &Lab, tools: &[(&str, &str)]) -> Result<Running> {
     Ok(run)
 }
 
-fn ended(mut run: Running) -> Result<()> {
-    drop(run.stdin_pipe()?);
-    run.wait()?.exited(0).map(drop)
+/// In a trace with these tools frames pass to the one address, and nothing is routed to the other.
+fn only_frames_pass(lab: &Lab, tools: &[(&str, &str)], [neighbour, routed]: [&str; 2]) -> Result<Running> {
+    let run = traced(lab, tools)?;
+    ensure!(is_reached(lab, neighbour)?, "frames do not pass");
+    ensure!(!is_reached(lab, routed)?, "the host forwards");
+    Ok(run)
 }
 
 fn frames_pass(lab: &Lab) -> Result<()> {
     set_up(lab)?;
     let before = lab.snapshot()?;
-    let run = traced(lab, &IPTABLES)?;
-    ensure!(is_reached(lab, "10.77.0.3")?, "frames do not pass");
-    ensure!(!is_reached(lab, "10.77.0.4")?, "the host forwards");
-    ended(run)?;
+    ended(only_frames_pass(lab, &IPTABLES, ["10.77.0.3", "10.77.0.4"])?)?;
     lab.assert_clean(&before)
 }
 
@@ -95,10 +96,7 @@ fn frames_pass_in_ipv6(_: &Lab) -> Result<()> {
         lab.ipv6()?;
         set_up(lab)?;
         let before = lab.snapshot()?;
-        let run = traced(lab, &IPTABLES)?;
-        ensure!(is_reached(lab, "fd77::3")?, "frames do not pass");
-        ensure!(!is_reached(lab, "fd77::4")?, "the host forwards");
-        ended(run)?;
+        ended(only_frames_pass(lab, &IPTABLES, ["fd77::3", "fd77::4"])?)?;
         lab.assert_clean(&before)
     })
 }
@@ -107,11 +105,7 @@ fn frames_pass_in_ipv6(_: &Lab) -> Result<()> {
 fn frames_pass_with_iptables_legacy(lab: &Lab) -> Result<()> {
     set_up(lab)?;
     let before = lab.snapshot()?;
-    let tools = IPTABLES.map(|(name, _)| (name, name.replace("tables", "tables-legacy")));
-    let tools: Vec<_> = tools.iter().map(|(name, program)| (*name, program.as_str())).collect();
-    let run = traced(lab, &tools)?;
-    ensure!(is_reached(lab, "10.77.0.3")?, "frames do not pass");
-    ensure!(!is_reached(lab, "10.77.0.4")?, "the host forwards");
+    let run = only_frames_pass(lab, &IPTABLES_LEGACY, ["10.77.0.3", "10.77.0.4"])?;
     let guard = "-A FORWARD -i br0 ! -o nsgw+ -m comment --comment nsntrace:guard-br0 -j DROP";
     lab.host(["sh", "-c", &format!("iptables-legacy {guard}; iptables-legacy {guard}")])?.output()?;
     ended(run)?;
@@ -137,17 +131,12 @@ fn frames_pass_with_nft(_: &Lab) -> Result<()> {
 fn no_match_and_no_bridge(lab: &Lab) -> Result<()> {
     let web = lab.web()?;
     let before = lab.snapshot()?;
-    let job = lab.nsntrace(["curl", "-s", "-m", "20", "-o", "page", &web.url])?;
-    let restore = job.dir().join("iptables-restore");
-    let script = "#!/bin/sh
-        cd \"$(dirname \"$0\")\"
+    let restore = "cd \"$(dirname \"$0\")\"
         rules=$(cat)
         case $rules in *physdev*) echo missing kernel module >&2; echo refused > refused; exit 2 ;; esac
         echo \"$rules\" | exec /usr/sbin/iptables-restore \"$@\"";
-    fs::write(&restore, script)?;
-    fs::set_permissions(&restore, fs::Permissions::from_mode(0o755))?;
-    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", job.dir().display());
-    let done = job.env("PATH", &path).run()?.exited(0)?;
+    let job = lab.nsntrace(["curl", "-s", "-m", "20", "-o", "page", &web.url])?;
+    let done = job.tool("iptables-restore", restore)?.run()?.exited(0)?;
     ensure!(fs::read(done.dir.join("page"))? == web.body, "the download is not whole");
     ensure!(done.dir.join("refused").exists(), "the match was not asked for");
     lab.assert_clean(&before)

@@ -190,13 +190,9 @@ fn of_the_filter(lab: &Lab) -> Result<()> {
 
 /// What inserts rules again is root's, and gets nothing by that.
 fn of_helpers(lab: &Lab) -> Result<()> {
-    let logs = "#!/bin/sh\ncat /proc/self/status >>log\nexec /usr/sbin/iptables-restore \"$@\"\n";
+    let logs = "cat /proc/self/status >>log\nexec /usr/sbin/iptables-restore \"$@\"";
     let job = lab.nsntrace(["sh", "-c", "echo ready; exec sleep 1000"])?;
-    let helper = job.dir().join("iptables-restore");
-    fs::write(&helper, logs)?;
-    fs::set_permissions(&helper, fs::Permissions::from_mode(0o755))?;
-    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", job.dir().display());
-    let mut run = job.env("PATH", &path).spawn()?;
+    let mut run = job.tool("iptables-restore", logs)?.spawn()?;
     run.says("ready")?;
     let log = run.dir().join("log");
     fs::write(&log, "")?;

@@ -227,6 +227,13 @@ pub const IPTABLES: [(&str, &str); 4] = [
     ("ip6tables-restore", "ip6tables-restore"),
 ];
 
+pub const IPTABLES_LEGACY: [(&str, &str); 4] = [
+    ("iptables", "iptables-legacy"),
+    ("iptables-restore", "iptables-legacy-restore"),
+    ("ip6tables", "ip6tables-legacy"),
+    ("ip6tables-restore", "ip6tables-legacy-restore"),
+];
+
 /// Who holds the packets back is told, and what to do about it.
 fn nft_is_missing(lab: &Lab) -> Result<()> {
     set_up(lab, &BY_POLICY.replace('$', "5"))?;
@@ -246,10 +253,7 @@ fn nftables_beside_iptables_legacy(lab: &Lab) -> Result<()> {
     lab.host(["sh", "-c", "iptables-nft -P FORWARD DROP && iptables-nft -A FORWARD -i eth9 -j ACCEPT"])?
         .output()?;
     let job = lab.nsntrace(["curl", "-s", "-m", "20", "-o", "page", &web.url])?;
-    let legacy = IPTABLES.map(|(name, _)| (name, name.replace("tables", "tables-legacy")));
-    let mut wanted: Vec<_> = legacy.iter().map(|(name, program)| (*name, program.as_str())).collect();
-    wanted.extend([("nft", "nft"), ("curl", "curl")]);
-    let path = programs(job.dir(), &wanted)?;
+    let path = programs(job.dir(), &[&IPTABLES_LEGACY[..], &[("nft", "nft"), ("curl", "curl")]].concat())?;
     let rules = || lab.host(["nft", "-s", "list", "table", "ip", "filter"])?.output();
     let before = rules()?;
     let done = job.env("PATH", &path).run()?.exited(0)?;

@@ -1,7 +1,6 @@
 //! iptables fails at each of its calls in turn, or is not there.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 use anyhow::{Context, Result, ensure};
 use nsntrace_tests::{Done, Lab};
@@ -14,11 +13,9 @@ pub const CASES: &[Case] = cases![fails, fails_at_the_end, is_missing];
 /// nsntrace with an `iptables` and an `iptables-restore` that fail when the shell's `condition` holds; `$n` is the number
 /// of the call. Else they are those of that kind.
 fn with_iptables(attempt: &Attempt, kind: &str, condition: &str) -> Result<Done> {
-    let job = attempt.lab.nsntrace(["curl", "-s", "-m", "20", "-o", "page", &attempt.web.url])?;
-    let iptables = ["iptables", "iptables-restore"].map(|name| job.dir().join(name));
+    let mut job = attempt.lab.nsntrace(["curl", "-s", "-m", "20", "-o", "page", &attempt.web.url])?;
     let script = format!(
-        r#"#!/bin/sh
-        cd {}
+        r#"cd {}
         name=$(basename "$0")
         echo "$name $*" >> calls
         n=$(wc -l < calls)
@@ -27,12 +24,10 @@ fn with_iptables(attempt: &Attempt, kind: &str, condition: &str) -> Result<Done>
         "#,
         job.dir().display()
     );
-    for path in iptables {
-        fs::write(&path, &script)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    for name in ["iptables", "iptables-restore"] {
+        job = job.tool(name, &script)?;
     }
-    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", job.dir().display());
-    let done = job.env("PATH", &path).run()?;
+    let done = job.run()?;
     ensure!(done.dir.join("calls").exists(), "iptables was not called by its name");
     Ok(done)
 }

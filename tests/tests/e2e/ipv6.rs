@@ -1,10 +1,7 @@
 //! IPv6 in the namespace: there at once, without a packet of its own, and no harm where the host has none.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-
 use anyhow::{Result, ensure};
-use nsntrace_tests::{Done, HOST_ADDRESS6, Job, Lab, SERVER_ADDRESS, SERVER_ADDRESS6, Web};
+use nsntrace_tests::{Done, HOST_ADDRESS6, Lab, SERVER_ADDRESS, SERVER_ADDRESS6, Web};
 
 use crate::{Case, cases};
 
@@ -215,9 +212,9 @@ fn no_ip6tables(lab: &Lab) -> Result<()> {
     lab.ipv6()?;
     let web = lab.web()?;
     let before = lab.snapshot()?;
-    let job = lab.nsntrace(["/usr/bin/curl", "-s", "-m", "20", &web.url])?;
+    let mut job = lab.nsntrace(["/usr/bin/curl", "-s", "-m", "20", &web.url])?;
     for name in ["iptables", "iptables-restore"] {
-        script(&job, name, &format!("exec /usr/sbin/{name} \"$@\""))?;
+        job = job.tool(name, &format!("exec /usr/sbin/{name} \"$@\""))?;
     }
     let path = job.dir().display().to_string();
     ipv4_only(job.env("PATH", &path).run()?, "ip6tables")?;
@@ -231,23 +228,11 @@ fn no_nat_in_ipv6(lab: &Lab) -> Result<()> {
     let before = lab.snapshot()?;
     let job = lab.nsntrace(["curl", "-s", "-m", "20", &web.url])?;
     let fails = "echo \"can't initialize ip6tables table 'nat': Table does not exist\" >&2; exit 3";
-    script(
-        &job,
-        "ip6tables",
-        &format!(r#"case "$*" in *nat*) {fails};; esac; exec /usr/sbin/ip6tables "$@""#),
-    )?;
+    let tool = format!(r#"case "$*" in *nat*) {fails};; esac; exec /usr/sbin/ip6tables "$@""#);
     let restore = format!("grep -q '^.nat' && {{ {fails}; }}; exit 0");
-    script(&job, "ip6tables-restore", &restore)?;
-    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", job.dir().display());
-    ipv4_only(job.env("PATH", &path).run()?, "Table does not exist")?;
+    let job = job.tool("ip6tables", &tool)?.tool("ip6tables-restore", &restore)?;
+    ipv4_only(job.run()?, "Table does not exist")?;
     lab.assert_clean(&before)
-}
-
-/// A program of that name in the job's folder.
-fn script(job: &Job, name: &str, text: &str) -> Result<()> {
-    let path = job.dir().join(name);
-    fs::write(&path, format!("#!/bin/sh\n{text}\n"))?;
-    Ok(fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?)
 }
 
 /// As in a container.

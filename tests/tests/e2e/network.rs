@@ -44,7 +44,7 @@ fn waiting(lab: &Lab) -> Result<Running> {
     run.says("ready").map(|_| run)
 }
 
-fn ended(mut run: Running) -> Result<Done> {
+pub fn ended(mut run: Running) -> Result<Done> {
     drop(run.stdin_pipe()?);
     run.wait()?.exited(0)
 }

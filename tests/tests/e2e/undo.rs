@@ -1,7 +1,6 @@
 //! The host is as it was, however a run ended.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
@@ -132,13 +131,8 @@ fn guardian_is_stopped(lab: &Lab) -> Result<()> {
 fn helper_outlives_the_tracer(lab: &Lab) -> Result<()> {
     let web = lab.web()?;
     let before = lab.snapshot()?;
-    let job = lab.nsntrace(["sleep", "1000"])?;
-    let slow = "#!/bin/sh\ntouch called\nuntil [ -e go ]; do sleep 0.01; done\nexec /usr/sbin/iptables-restore \"$@\"\n";
-    let helper = job.dir().join("iptables-restore");
-    fs::write(&helper, slow)?;
-    fs::set_permissions(&helper, fs::Permissions::from_mode(0o755))?;
-    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", job.dir().display());
-    let run = job.env("PATH", &path).spawn()?;
+    let slow = "touch called\nuntil [ -e go ]; do sleep 0.01; done\nexec /usr/sbin/iptables-restore \"$@\"";
+    let run = lab.nsntrace(["sleep", "1000"])?.tool("iptables-restore", slow)?.spawn()?;
     let dir = run.dir().to_owned();
     until("a helper", SOON, || Ok(dir.join("called").exists().then_some(())))?;
     run.signal(Signal::SIGKILL)?;

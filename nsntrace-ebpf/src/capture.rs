@@ -68,7 +68,7 @@ pub fn capture(ctx: &impl EbpfContext, hook: Hook, direction: u8) {
     unsafe {
         let counters = &raw mut (*processor).counters;
         count(&raw mut (*counters).matched, hook);
-        if hook == Hook::Tc && lane::put(processor, &packet, cpu) || ring::put(&packet) {
+        if hook == Hook::Tc && lane::put(processor, &packet, cpu) || ring::put(processor, &packet) {
             count(&raw mut (*counters).captured, hook);
             if snaplen < wire_len + TAG && (snaplen < wire_len || packet.is_tagged()) {
                 count(&raw mut (*counters).cut, hook);

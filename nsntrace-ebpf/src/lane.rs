@@ -9,6 +9,7 @@ use crate::{
     LANES,
     capture::Packet,
     ring::{bounded, load},
+    wake,
 };
 
 #[unsafe(no_mangle)]
@@ -48,13 +49,15 @@ pub unsafe fn put(processor: *mut Processor, packet: &Packet, cpu: u32) -> bool 
             return false;
         }
         in_order();
-        (*processor).head = behind(head, RecordHeader::SIZE as u64 + len);
+        let next = behind(head, RecordHeader::SIZE as u64 + len);
+        (*processor).head = next;
         // Two parts behind the longest record are free, see above.
         if TAKES_AHEAD.load() != 0
             && let Some(part) = ahead(at, at + RecordHeader::SIZE + len as usize)
         {
             take(chunk.cast(), part);
         }
+        wake::for_lane(room, in_use, head, next);
     }
     true
 }

@@ -22,6 +22,8 @@ pub mod names {
     pub const CGROUP_EGRESS: &str = "cgroup_egress";
     /// The `u32` global that is not 0 where parts of a lane are taken [`AHEAD`](crate::AHEAD).
     pub const TAKES_AHEAD: &str = "TAKES_AHEAD";
+    /// The `u64` global with the bytes of the ring buffer, a power of two, for which a reader that does not sleep is woken.
+    pub const MUCH: &str = "MUCH";
 }
 
 /// The longest snapshot of a packet in bytes, tcpdump's default.
@@ -109,7 +111,8 @@ pub struct Processor {
     pub head: u64,
     /// Position up to which user space has taken the records.
     pub tail: u64,
-    /// Bytes of its lane. 0 while user space waits for the ring buffer to wake it: no packet goes into a lane then.
+    /// Bytes of its lane. 0 while user space waits for the ring buffer to wake it: no packet goes into a lane then. Where lanes
+    /// are not used, a number that is too small for any.
     pub room: u32,
     /// Bytes to keep of a packet. 0 before the trace begins: packets that pass before are none of it, and are not counted.
     pub snaplen: u32,

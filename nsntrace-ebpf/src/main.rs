@@ -12,6 +12,7 @@ mod lane;
 )]
 mod owner;
 mod ring;
+mod wake;
 
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, TC_ACT_UNSPEC},

@@ -9,9 +9,9 @@ use aya_ebpf::{
     bindings::__sk_buff,
     helpers::{bpf_ringbuf_discard, bpf_ringbuf_reserve, bpf_ringbuf_submit, bpf_skb_load_bytes},
 };
-use nsntrace_ebpf::{MAX_SNAPLEN, PREFIX, RecordHeader};
+use nsntrace_ebpf::{MAX_SNAPLEN, PREFIX, Processor, RecordHeader};
 
-use crate::{RING, capture::Packet};
+use crate::{RING, capture::Packet, wake};
 
 /// Bytes of a cache line. To where none begins, some processors copy half as fast.
 const LINE: u64 = 64;
@@ -23,30 +23,33 @@ const LONG: u64 = 1024;
 const HEADERS: u64 = (PREFIX + RecordHeader::SIZE) as u64;
 
 /// Puts header and packet into the ring buffer; false if there was no room.
+///
+/// # Safety
+/// `processor` is an element.
 #[inline(always)]
-pub fn put(packet: &Packet) -> bool {
+pub unsafe fn put(processor: *const Processor, packet: &Packet) -> bool {
     match packet.cap_len {
-        0..=128 => put_in::<128>(packet),
-        129..=256 => put_in::<256>(packet),
-        257..=512 => put_in::<512>(packet),
-        513..=1024 => put_in::<1024>(packet),
+        0..=128 => put_in::<128>(processor, packet),
+        129..=256 => put_in::<256>(processor, packet),
+        257..=512 => put_in::<512>(processor, packet),
+        513..=1024 => put_in::<1024>(processor, packet),
         // A full frame on a link with the usual MTU, and one with a few tunnel headers more.
-        1025..=1536 => put_in::<1536>(packet),
-        1537..=2048 => put_in::<2048>(packet),
-        2049..=4096 => put_in::<4096>(packet),
-        4097..=8192 => put_in::<8192>(packet),
-        8193..=16384 => put_in::<16384>(packet),
-        16385..=32768 => put_in::<32768>(packet),
+        1025..=1536 => put_in::<1536>(processor, packet),
+        1537..=2048 => put_in::<2048>(processor, packet),
+        2049..=4096 => put_in::<4096>(processor, packet),
+        4097..=8192 => put_in::<8192>(processor, packet),
+        8193..=16384 => put_in::<16384>(processor, packet),
+        16385..=32768 => put_in::<32768>(processor, packet),
         // The largest packet that segmentation offload makes of IPv4, with its link-layer header.
-        32769..=65792 => put_in::<65792>(packet),
+        32769..=65792 => put_in::<65792>(processor, packet),
         // IPv6 "BIG TCP".
-        65793.. => put_in::<{ MAX_SNAPLEN as u64 }>(packet),
+        65793.. => put_in::<{ MAX_SNAPLEN as u64 }>(processor, packet),
     }
 }
 
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "a gap is small")]
-fn put_in<const CLASS: u64>(packet: &Packet) -> bool {
+fn put_in<const CLASS: u64>(processor: *const Processor, packet: &Packet) -> bool {
     let ring = (&raw const RING).cast_mut().cast();
     let largest_gap = if CLASS < LONG { 0 } else { LINE - 1 };
     // Whole cache lines, so that each record begins where the first one does.
@@ -65,7 +68,7 @@ fn put_in<const CLASS: u64>(packet: &Packet) -> bool {
             bpf_ringbuf_discard(record, 0);
             return false;
         }
-        bpf_ringbuf_submit(record, 0);
+        bpf_ringbuf_submit(record, wake::with(processor, size + PREFIX as u64));
     }
     true
 }

@@ -134,10 +134,12 @@ impl Loaded {
         let count = |of: usize| u32::try_from(of).context("count", "the processors");
         let chunks = lanes::chunks(cpus);
         let takes_ahead = u32::from(lanes::are_taken_ahead());
+        let much = ring::much(settings.ring_bytes.into());
         let mut loader = loader::without_types();
         loader
             .override_global(aya_log::LEVEL, &level, true)
             .override_global(names::TAKES_AHEAD, &takes_ahead, true)
+            .override_global(names::MUCH, &much, true)
             .map_max_entries(names::RING, settings.ring_bytes)
             .map_max_entries(names::PROCESSORS, count(cpus)?)
             .map_max_entries(names::LANES, count(cpus * chunks)?);

@@ -16,9 +16,9 @@ use super::{
 /// long, in nanoseconds, it is taken to be through.
 pub(super) const SETTLE: u64 = 1_000_000;
 
-/// So many packets have room in a batch that is kept: two million in a second, where it is filled every 4 ms. Only who was long
+/// So many packets have room in a batch that is kept: a million in a second, where it is filled every 16 ms. Only who was long
 /// held up finds more.
-const USUAL: usize = 8192;
+const USUAL: usize = 16384;
 
 /// A packet that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,6 +14,7 @@ use std::{
 use nix::{
     poll::{PollFd, PollFlags, ppoll},
     sys::{
+        epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
         eventfd::{EfdFlags, EventFd},
         time::TimeSpec,
     },
@@ -25,6 +26,7 @@ use super::{
     Packets,
     batch::{Batch, Left, SETTLE},
     clock::{Clock, boot_now},
+    ring::Ring,
 };
 use crate::{
     error::{Context, Error, Result},
@@ -32,17 +34,24 @@ use crate::{
     talk::Summary,
 };
 
-/// How long the thread stays away after there was something to do. It is not woken meanwhile, for the program pays the
-/// price of a wake-up; and it is the delay of a live trace.
-const PAUSE: Duration = Duration::from_millis(4);
+/// How long the thread stays away after there was something to do, in milliseconds: the program pays the price of each time
+/// that it comes. The kernel side wakes it before where much has gathered.
+const PAUSE: u8 = 16;
 
-/// So many parts of the ring may be filled meanwhile. With half as many the thread comes twice as often, which takes 5 % of a
-/// bulk transfer's throughput where that keeps all processors busy; with twice as many packets are lost when one begins.
-const PARTS: u64 = 2;
+/// The same where somebody reads the trace as it is written.
+const LIVE_PAUSE: u8 = 4;
 
-/// After so long the thread looks at the lanes once more, since it said that it is asleep. A packet that was on its way into
-/// one then is seen the first time, unless its processor was taken from the machine; then the second.
-const LAST_LOOKS: [Duration; 3] = [PAUSE, Duration::from_secs(1), FOREVER];
+/// The same where much is left that was too young to be taken: nobody is woken by a ring buffer that is full.
+const SHORT_PAUSE: u8 = 1;
+
+const _: () = assert!(SHORT_PAUSE as u64 * 1_000_000 >= SETTLE);
+
+/// After so long the thread looks once more, since it said that it is asleep. A packet that was just on its way then, and wakes
+/// nobody, is seen the first time, unless its processor was taken from the machine; then the second.
+const LAST_LOOKS: [Duration; 3] = [Duration::from_millis(LIVE_PAUSE as u64), Duration::from_secs(1), FOREVER];
+
+/// What the alarm says where the thread is to stop.
+const STOP: u64 = 1;
 
 /// Longer than anybody waits; the kernel takes no more.
 const FOREVER: Duration = Duration::from_secs(24 * 60 * 60);
@@ -90,6 +99,7 @@ impl Drain {
         let written = Arc::new(AtomicU64::new(0));
         let (sender, outcome) = oneshot::channel();
         let worker = Worker {
+            alarm: alarm(&stop, &packets.ring)?,
             batch: Batch::default(),
             packets,
             writer,
@@ -140,8 +150,19 @@ fn panicked() -> Error {
     Error::told("the writing thread failed")
 }
 
+/// Tells when the thread is to stop, and each time that the kernel side wakes it: not that there are packets.
+fn alarm(stop: &EventFd, ring: &Ring) -> Result<Epoll> {
+    let tell = |alarm: &Epoll| {
+        alarm.add(stop, EpollEvent::new(EpollFlags::EPOLLIN, STOP))?;
+        alarm.add(ring, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0))
+    };
+    let made = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).and_then(|alarm| tell(&alarm).map(|()| alarm));
+    made.context("wait for", "packets")
+}
+
 struct Worker {
     packets: Packets,
+    alarm: Epoll,
     batch: Batch,
     writer: Writer,
     clock: Clock,
@@ -170,7 +191,8 @@ impl Worker {
         self.writer.confine()?;
         let time = self.clock.at(self.packets.since);
         self.writer.begin(Moment { time, ..Moment::default() })?;
-        let (mut caught_up, mut last, mut pause) = (true, boot_now(), PAUSE);
+        let usual = if self.writer.is_live() { LIVE_PAUSE } else { PAUSE };
+        let (mut caught_up, mut pause) = (true, usual);
         loop {
             // What waits for its secrets does so for them, not for packets.
             let is_idle = caught_up && !self.writer.is_holding();
@@ -178,11 +200,8 @@ impl Worker {
             let now = boot_now();
             self.clock.renew(now);
             let settled = now.saturating_sub(SETTLE);
-            let taken = self.packets.ring.position();
             caught_up = self.drain(if stopped { u64::MAX } else { settled })?;
-            let room = PARTS * self.packets.ring.part();
-            pause = next_pause(self.packets.ring.position() - taken, now - last, room);
-            last = now;
+            pause = if self.packets.ring.has_much() { SHORT_PAUSE } else { usual };
             if caught_up && !stopped {
                 self.turn(self.clock.at(settled))?;
             }
@@ -231,9 +250,14 @@ impl Worker {
         self.writer.due().saturating_sub(settled).min(longest)
     }
 
-    /// Lets packets gather; true if the thread was told to end.
-    fn pause(&self, time: Duration) -> Result<bool> {
-        wait(&mut [PollFd::new(self.stop.as_fd(), PollFlags::POLLIN)], time)
+    /// Lets packets gather for so many milliseconds, or until they are many; true if the thread was told to end.
+    fn pause(&self, time: u8) -> Result<bool> {
+        let mut told = [EpollEvent::empty(); 2];
+        match self.alarm.wait(&mut told, EpollTimeout::from(time)) {
+            Err(nix::Error::EINTR) => Ok(false),
+            Err(error) => Err(error).context("wait for", "packets"),
+            Ok(count) => Ok(told[..count].iter().any(|event| event.data() == STOP)),
+        }
     }
 
     /// Writes what was stamped up to `settled`; true if nothing was left waiting.
@@ -281,33 +305,11 @@ impl Worker {
     }
 }
 
-/// How long packets may gather when so many bytes came in so many nanoseconds: until this part of the ring is filled as
-/// fast, for the thread may not get a processor at once.
-fn next_pause(bytes: u64, nanoseconds: u64, part: u64) -> Duration {
-    let time = u128::from(part) * u128::from(nanoseconds) / u128::from(bytes.max(1));
-    PAUSE.min(Duration::from_nanos(time.try_into().unwrap_or(u64::MAX)))
-}
-
 /// True if the first descriptor, the one to stop by, is ready.
 fn wait(fds: &mut [PollFd<'_>], timeout: Duration) -> Result<bool> {
     match ppoll(fds, Some(TimeSpec::from(timeout)), None) {
         Err(nix::Error::EINTR) => Ok(false),
         Err(error) => Err(error).context("wait for", "packets"),
         Ok(_) => Ok(fds[0].any() == Some(true)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn packets_gather_for_a_while_or_until_the_ring_fills() {
-        let part = 4 << 20;
-        assert_eq!(next_pause(0, 4_000_000, part), PAUSE);
-        assert_eq!(next_pause(1 << 20, 4_000_000, part), PAUSE);
-        assert_eq!(next_pause(16 << 20, 4_000_000, part), Duration::from_millis(1));
-        assert_eq!(next_pause(u64::MAX, 1, part), Duration::ZERO);
-        assert_eq!(next_pause(1, u64::MAX, u64::MAX), PAUSE);
     }
 }

@@ -58,7 +58,14 @@ impl Processors {
     /// Says whether the reader waits for the ring buffer to wake it. Packets that pass from then on go into no lane; one
     /// that passes just now may.
     pub(super) fn set_asleep(&self, asleep: bool) {
-        self.set_all(offset_of!(Processor, room), if asleep || !LANES { 0 } else { self.lane });
+        self.set_all(
+            offset_of!(Processor, room),
+            match asleep {
+                true => 0,
+                false if LANES => self.lane,
+                false => 1,
+            },
+        );
     }
 
     /// Position behind the last record of the processor's lane.

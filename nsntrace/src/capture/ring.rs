@@ -23,6 +23,14 @@ const DISCARDED: u32 = 1 << 30;
 /// Which part of the ring is read at a time.
 const PART: u64 = 8;
 
+/// When the reader of a ring buffer of so many bytes is to come: when this part of it waits. A bulk transfer on two processors is
+/// 10 % faster with half a megabyte than with eight, and loses less when the reader cannot come at once; half as much brings no
+/// more.
+pub(super) const fn much(size: u64) -> u64 {
+    const MUCH: u64 = 512 << 10;
+    if size / 4 < MUCH { size / 4 } else { MUCH }
+}
+
 /// A mapped ring buffer.
 pub struct Ring {
     map: OwnedFd,
@@ -61,6 +69,11 @@ impl Ring {
     /// A part of the ring, in bytes, such as is written at a time: the rest of the ring takes packets meanwhile.
     pub fn part(&self) -> u64 {
         self.size as u64 / PART
+    }
+
+    /// Whether so many bytes wait that the reader is to come.
+    pub fn has_much(&self) -> bool {
+        self.producer_position() - self.position() >= much(self.size as u64)
     }
 
     /// Where the consumer is.

@@ -132,6 +132,17 @@ impl TraceFile {
         &self.file
     }
 
+    /// Whether what is written may be read at once, by somebody who waits for it.
+    pub(super) fn is_live(&self) -> bool {
+        !self.is_regular() && !self.is_null()
+    }
+
+    /// Whether it is the device that takes all, and keeps nothing.
+    fn is_null(&self) -> bool {
+        let null = nix::sys::stat::makedev(1, 3);
+        self.file.metadata().is_ok_and(|found| found.file_type().is_char_device() && found.rdev() == null)
+    }
+
     fn is_regular(&self) -> bool {
         self.file.metadata().is_ok_and(|found| found.is_file())
     }

@@ -96,6 +96,11 @@ impl Writer {
         self.files.confine()
     }
 
+    /// Whether somebody may read the trace as it is written: it is no file proper, nor a device that takes all.
+    pub fn is_live(&self) -> bool {
+        self.files.file().is_live()
+    }
+
     /// Begins the first file, for a capture that begins at that moment.
     ///
     /// # Errors

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use nsntrace_tests::{Done, Lab, SERVER_ADDRESS};
 
 use crate::{Case, cases};
 
 pub const CASES: &[Case] =
-    cases![books_balance, books_balance_of_a_small_buffer, nothing_is_lost_behind_the_end];
+    cases![books_balance, books_balance_of_a_small_buffer, nothing_is_lost_behind_the_end, reader_is_called];
 
 const FLOOD: &str = env!("CARGO_BIN_EXE_flood");
 
@@ -56,6 +56,22 @@ for _ in range(100):
     let done = lab.nsntrace(words)?.run()?.exited(0)?;
     assert_eq!((done.captured()?, done.dropped()?), (10, 0), "{}", done.stderr);
     Ok(())
+}
+
+/// Who takes the packets comes before the buffer is full, though it has not been away for long. Nobody else's work is waited for
+/// here but by chance: one time has to be enough.
+fn reader_is_called(lab: &Lab) -> Result<()> {
+    const EXCHANGES: &str = "2000";
+    let exchange = ["ping", "-q", "-f", "-c", EXCHANGES, "-s", "1400", SERVER_ADDRESS];
+    let mut figures = Vec::new();
+    for _ in 0..10 {
+        let done = lab.nsntrace(["-B", "512"].iter().chain(&exchange))?.run()?.exited(0)?;
+        figures.push((done.captured()?, done.dropped()?));
+        if figures.last().is_some_and(|(written, dropped)| dropped < written) {
+            return Ok(());
+        }
+    }
+    bail!("written and dropped: {figures:?}")
 }
 
 /// What a script sends that is given the sender, the server and the number of packets.

@@ -3,7 +3,7 @@
 use core::arch::asm;
 
 use aya_ebpf::{Global, bindings::__sk_buff};
-use nsntrace_ebpf::{AHEAD, CHUNK, LANE_PACKET, LANE_RECORD, Processor, RecordHeader, ahead, behind};
+use nsntrace_ebpf::{AHEAD, BEGUN, CHUNK, LANE_PACKET, LANE_RECORD, Processor, RecordHeader, ahead, behind};
 
 use crate::{
     LANES,
@@ -43,12 +43,16 @@ pub unsafe fn put(processor: *mut Processor, packet: &Packet, cpu: u32) -> bool 
         }
         let record = chunk.cast::<u8>().add(at);
         let len = bounded(packet.cap_len, LANE_PACKET);
+        (*processor).head = head | BEGUN;
+        in_order();
         packet.write_header(record.cast(), 0);
         let bytes = record.add(RecordHeader::SIZE);
-        if !copy(packet.skb, bytes, len) && !load(packet.skb, bytes.cast(), len) {
+        let is_there = copy(packet.skb, bytes, len) || load(packet.skb, bytes.cast(), len);
+        in_order();
+        if !is_there {
+            (*processor).head = head;
             return false;
         }
-        in_order();
         let next = behind(head, RecordHeader::SIZE as u64 + len);
         (*processor).head = next;
         // Two parts behind the longest record are free, see above.

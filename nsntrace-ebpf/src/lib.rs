@@ -22,7 +22,8 @@ pub mod names {
     pub const CGROUP_EGRESS: &str = "cgroup_egress";
     /// The `u32` global that is not 0 where parts of a lane are taken [`AHEAD`](crate::AHEAD).
     pub const TAKES_AHEAD: &str = "TAKES_AHEAD";
-    /// The `u64` global with the bytes of the ring buffer, a power of two, for which a reader that does not sleep is woken.
+    /// The `u64` global with the bytes, a power of two, which make a reader that does not sleep be woken when they have come into the
+    /// ring buffer.
     pub const MUCH: &str = "MUCH";
 }
 
@@ -107,7 +108,7 @@ pub struct Counters {
 pub struct Processor {
     /// The CPU's books. It alone writes them; counters of a cgroup's packets are raised in one step.
     pub counters: Counters,
-    /// Position in its lane behind the last record, which it alone writes.
+    /// Position in its lane behind the last record, which it alone writes; with [`BEGUN`], the next is being written.
     pub head: u64,
     /// Position up to which user space has taken the records.
     pub tail: u64,
@@ -120,6 +121,11 @@ pub struct Processor {
 
 const _: () = assert!(size_of::<Processor>() == 64);
 
+/// Set in a lane's head from before a packet is stamped until its record is there. Positions leave it free.
+pub const BEGUN: u64 = 1;
+
+const _: () = assert!(BEGUN < ALIGN as u64);
+
 /// A piece of a lane.
 ///
 /// A lane is a ring of a CPU's own for small packets: nobody else writes there, so a packet needs no reservation, and
@@ -128,7 +134,7 @@ const _: () = assert!(size_of::<Processor>() == 64);
 ///
 /// Records, each a [`RecordHeader`] with its packet, lie at multiples of [`ALIGN`], and none in two chunks. Positions
 /// are counted in bytes from the beginning of the trace; [`behind`] says where the next record is. The kernel side
-/// writes a record, then raises `head`.
+/// marks `head`, writes a record, then raises `head`.
 pub type Chunk = [u8; CHUNK];
 
 /// Bytes of a chunk.

@@ -68,7 +68,7 @@ fn put_in<const CLASS: u64>(processor: *const Processor, packet: &Packet) -> boo
             bpf_ringbuf_discard(record, 0);
             return false;
         }
-        bpf_ringbuf_submit(record, wake::with(processor, size + PREFIX as u64));
+        bpf_ringbuf_submit(record, wake::with(processor, record, size + PREFIX as u64));
     }
     true
 }

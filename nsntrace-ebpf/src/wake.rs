@@ -1,12 +1,12 @@
 //! When the reader is woken. It comes by itself before long: whoever wakes it spends the traced program's time, so that is
-//! done only for one that sleeps, and where much has gathered.
+//! done only for one that sleeps, and where much has come since the last time.
 
-use core::ffi::c_void;
+use core::{arch::asm, ffi::c_void};
 
 use aya_ebpf::{
     Global,
-    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
-    helpers::{bpf_ringbuf_discard, bpf_ringbuf_query, bpf_ringbuf_reserve},
+    bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    helpers::{bpf_ringbuf_discard, bpf_ringbuf_reserve},
 };
 use nsntrace_ebpf::{PREFIX, Processor};
 
@@ -14,45 +14,46 @@ use crate::RING;
 
 /// Bytes of the ring buffer, a power of two, which user space sets.
 #[unsafe(no_mangle)]
-static MUCH: Global<u64> = Global::new(512 << 10);
+static MUCH: Global<u64> = Global::new(1 << 10);
 
 /// Bytes of a record that is there to wake the reader: as all are, a whole cache line.
 const NOTHING: u64 = 64 - PREFIX as u64;
 
-/// How a record of so many bytes in the ring buffer is handed over, its prefix included. As often as records of [`MUCH`]
-/// bytes wait there the reader is woken, in case that it was not there before.
+/// How a record of so many bytes in the ring buffer, its prefix included, is handed over. One in [`MUCH`] bytes of them wakes the
+/// reader.
 ///
 /// # Safety
 /// `processor` is an element.
 #[inline(always)]
-pub unsafe fn with(processor: *const Processor, size: u64) -> u64 {
+pub unsafe fn with(processor: *const Processor, record: *const c_void, size: u64) -> u64 {
     // SAFETY: the caller's; user space may change the word at any time.
     if unsafe { (&raw const (*processor).room).read_volatile() } == 0 {
         // The kernel wakes whoever has read all but this.
         return 0;
     }
-    // SAFETY: a ring buffer.
-    let waiting = unsafe { bpf_ringbuf_query(ring(), u64::from(BPF_RB_AVAIL_DATA)) };
-    u64::from(if (waiting ^ (waiting - size)) < MUCH.load() { BPF_RB_NO_WAKEUP } else { BPF_RB_FORCE_WAKEUP })
+    // A place is as good as a position: the ring buffer has a multiple of these bytes, and each of them is in one record. How far
+    // it is from any other place the verifier lets be known.
+    let (mut place, much) = (record, &raw const MUCH);
+    // SAFETY: a subtraction.
+    unsafe { asm!("{0} -= {1}", inout(reg) place, in(reg) much, options(nomem, nostack)) };
+    let place = place as u64;
+    u64::from(if (place ^ (place + size)) < MUCH.load() { BPF_RB_NO_WAKEUP } else { BPF_RB_FORCE_WAKEUP })
 }
 
 /// Wakes the reader when a lane of so many bytes, of which `in_use` wait, is half full, and at each eighth from there on.
-/// Nobody else sees when a record reaches into the next eighth.
 #[inline(always)]
 pub fn for_lane(room: u32, in_use: u64, head: u64, next: u64) {
     let room = u64::from(room);
+    // One record only reaches into the next eighth.
     if (head ^ next) < room / 8 || in_use < room / 2 {
         return;
     }
+    let ring = (&raw const RING).cast_mut().cast();
     // SAFETY: what is reserved is given back. Where there is no room the reader has been woken.
     unsafe {
-        let record = bpf_ringbuf_reserve(ring(), NOTHING, 0);
+        let record = bpf_ringbuf_reserve(ring, NOTHING, 0);
         if !record.is_null() {
             bpf_ringbuf_discard(record, u64::from(BPF_RB_FORCE_WAKEUP));
         }
     }
-}
-
-fn ring() -> *mut c_void {
-    (&raw const RING).cast_mut().cast()
 }

@@ -10,6 +10,7 @@ mod lanes;
 mod loader;
 mod mapping;
 mod owners;
+mod patience;
 mod places;
 mod processors;
 mod programs;

@@ -12,9 +12,9 @@ use super::{
     ring::Ring,
 };
 
-/// A processor takes a place for a packet, stamps it, then lets it be seen; between any two others may be faster. After so
-/// long, in nanoseconds, it is taken to be through.
-pub(super) const SETTLE: u64 = 1_000_000;
+/// A processor marks a place for a packet, stamps it, then lets it be seen; between any two others may be faster. So long after it
+/// was made, in nanoseconds, others see the mark, and wait for the packet.
+pub(super) const SETTLE: u64 = 100_000;
 
 /// So many packets have room in a batch that is kept: a million in a second, where it is filled every 16 ms. Only who was long
 /// held up finds more.
@@ -83,7 +83,7 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Finds the oldest packets stamped up to `settled`: all, or as many as may be written at a time.
+    /// Finds the oldest packets stamped up to `settled`, for some time past: all, or as many as may be written at a time.
     pub(super) fn fill(&mut self, ring: &Ring, lanes: &Lanes, settled: u64) -> Left {
         let (up_to, mut left) = self.take_from_ring(ring, settled);
         self.lanes.clear();
@@ -163,6 +163,7 @@ impl Batch {
 
     /// True if nothing is left waiting there.
     fn take_from_lane(&mut self, lanes: &Lanes, cpu: usize, up_to: u64) -> bool {
+        lanes.let_finish(cpu);
         let (mut taken, mut all) = (lanes.tail(cpu), true);
         for Record { time, place, end } in lanes.records(cpu) {
             if time > up_to {
@@ -197,10 +198,14 @@ mod tests {
     use std::{
         fs::File,
         os::{fd::AsFd, unix::fs::FileExt},
-        sync::Arc,
+        sync::{
+            Arc,
+            atomic::{AtomicU64, Ordering},
+        },
+        thread,
     };
 
-    use nsntrace_ebpf::{AHEAD, CHUNK, LANE_PACKET, LANE_RECORD, ahead, behind};
+    use nsntrace_ebpf::{AHEAD, BEGUN, CHUNK, LANE_PACKET, LANE_RECORD, ahead, behind};
 
     use super::*;
     use crate::{capture::processors::Processors, page};
@@ -409,6 +414,39 @@ mod tests {
         assert_eq!(bench.drain_part(u64::MAX), Left::Nothing);
         assert!(bench.out.is_sorted());
         assert_eq!(bench.out.len(), times.len());
+    }
+
+    /// Two processors write at the same time as the reader takes, and may be held up in the middle of it.
+    #[test]
+    fn nobody_is_overtaken_by_who_was_stamped_later() {
+        const EACH: usize = 20_000;
+        let mut bench = Bench::new(2);
+        let (lanes, processors) =
+            (bench.lanes_file.try_clone().expect("a descriptor"), bench.processors.clone());
+        let clock = AtomicU64::new(1);
+        let write = |cpu: usize| {
+            for _ in 0..EACH {
+                let head = processors.head(cpu);
+                while head + (LANE_RECORD + 2 * AHEAD) as u64 - processors.tail(cpu) > LANE {
+                    thread::yield_now();
+                }
+                processors.set_head(cpu, head | BEGUN);
+                let record = record(clock.fetch_add(1, Ordering::SeqCst), 60);
+                thread::yield_now();
+                lanes.write_all_at(&record, cpu as u64 * LANE + head % LANE).expect("written");
+                processors.set_head(cpu, behind(head, record.len() as u64));
+            }
+        };
+        thread::scope(|scope| {
+            let write = &write;
+            for cpu in [0, 1] {
+                scope.spawn(move || write(cpu));
+            }
+            while bench.out.len() < 2 * EACH {
+                bench.drain(clock.load(Ordering::SeqCst) - 1);
+            }
+        });
+        assert!(bench.out.is_sorted());
     }
 
     /// Three processors stamp packets and let them be seen some time later, by one way or the other, while the reader

@@ -34,21 +34,19 @@ use crate::{
     talk::Summary,
 };
 
-/// How long the thread stays away after there was something to do, in milliseconds: the program pays the price of each time
-/// that it comes. The kernel side wakes it before where much has gathered.
-const PAUSE: u8 = 16;
+/// How long the thread stays away after there was something to do: the program pays the price of each time that it comes. The
+/// kernel side wakes it before where much has gathered.
+const PAUSE: Duration = Duration::from_millis(16);
 
 /// The same where somebody reads the trace as it is written.
-const LIVE_PAUSE: u8 = 4;
+const LIVE_PAUSE: Duration = Duration::from_millis(4);
 
-/// The same where much is left that was too young to be taken: nobody is woken by a ring buffer that is full.
-const SHORT_PAUSE: u8 = 1;
-
-const _: () = assert!(SHORT_PAUSE as u64 * 1_000_000 >= SETTLE);
+/// The same where too much was too young to be taken, for a ring buffer that is full wakes nobody; and the least.
+const SHORT_PAUSE: Duration = Duration::from_millis(1);
 
 /// After so long the thread looks once more, since it said that it is asleep. A packet that was just on its way then, and wakes
 /// nobody, is seen the first time, unless its processor was taken from the machine; then the second.
-const LAST_LOOKS: [Duration; 3] = [Duration::from_millis(LIVE_PAUSE as u64), Duration::from_secs(1), FOREVER];
+const LAST_LOOKS: [Duration; 3] = [Duration::from_millis(4), Duration::from_secs(1), FOREVER];
 
 /// What the alarm says where the thread is to stop.
 const STOP: u64 = 1;
@@ -196,12 +194,13 @@ impl Worker {
         loop {
             // What waits for its secrets does so for them, not for packets.
             let is_idle = caught_up && !self.writer.is_holding();
+            // What woke the thread ends the pause behind the sleep at once: what came before it said that it is awake did not.
             let stopped = (is_idle && self.sleep()?) || self.pause(pause)?;
             let now = boot_now();
             self.clock.renew(now);
             let settled = now.saturating_sub(SETTLE);
             caught_up = self.drain(if stopped { u64::MAX } else { settled })?;
-            pause = if self.packets.ring.has_much() { SHORT_PAUSE } else { usual };
+            pause = if self.packets.ring.is_nearly_full() { SHORT_PAUSE } else { usual };
             if caught_up && !stopped {
                 self.turn(self.clock.at(settled))?;
             }
@@ -250,10 +249,11 @@ impl Worker {
         self.writer.due().saturating_sub(settled).min(longest)
     }
 
-    /// Lets packets gather for so many milliseconds, or until they are many; true if the thread was told to end.
-    fn pause(&self, time: u8) -> Result<bool> {
+    /// Lets packets gather, until they are many or the next file has its turn; true if the thread was told to end.
+    fn pause(&self, longest: Duration) -> Result<bool> {
+        let time = self.at_most(longest).max(SHORT_PAUSE);
         let mut told = [EpollEvent::empty(); 2];
-        match self.alarm.wait(&mut told, EpollTimeout::from(time)) {
+        match self.alarm.wait(&mut told, EpollTimeout::try_from(time).unwrap_or(EpollTimeout::MAX)) {
             Err(nix::Error::EINTR) => Ok(false),
             Err(error) => Err(error).context("wait for", "packets"),
             Ok(count) => Ok(told[..count].iter().any(|event| event.data() == STOP)),

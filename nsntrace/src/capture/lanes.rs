@@ -8,7 +8,7 @@ use nsntrace_ebpf::{Chunk, LANE_RECORD, RecordHeader, behind};
 use super::{batch::header, mapping::Mapping, processors::Processors};
 use crate::error::Result;
 
-/// Chunks of a lane: with a reader that comes by every 4 ms, for a million packets a second and more.
+/// Chunks of a lane: half of them, with which the reader is called, are filled in 2 ms by a million packets a second.
 const MOST_CHUNKS: usize = 8;
 
 /// Bytes that all lanes take together, where there are not so many processors that a chunk for each takes more.
@@ -68,6 +68,11 @@ impl Lanes {
     /// Position of the first record of a lane that is not released.
     pub(super) fn tail(&self, cpu: usize) -> u64 {
         self.processors.tail(cpu)
+    }
+
+    /// Waits for the packet that the processor is just writing into its lane, if there is one.
+    pub(super) fn let_finish(&self, cpu: usize) {
+        self.processors.let_finish(cpu);
     }
 
     /// The records of a lane that are not released, in the order of time.

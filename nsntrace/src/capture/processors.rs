@@ -7,13 +7,16 @@ use std::{
 };
 
 use nix::sys::mman::ProtFlags;
-use nsntrace_ebpf::{Counters, Processor};
+use nsntrace_ebpf::{BEGUN, Counters, Processor};
 
-use super::mapping::Mapping;
+use super::{mapping::Mapping, patience};
 use crate::error::Result;
 
 /// Whether the kernel side may use lanes: they count on stores that others see in the order in which they are made.
 const LANES: bool = cfg!(any(target_arch = "x86", target_arch = "x86_64", target_arch = "s390x"));
+
+/// Bytes of a lane into which nothing goes.
+const TOO_SMALL: u32 = 1;
 
 /// The processors' memory.
 pub(super) struct Processors {
@@ -58,19 +61,20 @@ impl Processors {
     /// Says whether the reader waits for the ring buffer to wake it. Packets that pass from then on go into no lane; one
     /// that passes just now may.
     pub(super) fn set_asleep(&self, asleep: bool) {
-        self.set_all(
-            offset_of!(Processor, room),
-            match asleep {
-                true => 0,
-                false if LANES => self.lane,
-                false => 1,
-            },
-        );
+        let awake = if LANES { self.lane } else { TOO_SMALL };
+        self.set_all(offset_of!(Processor, room), if asleep { 0 } else { awake });
     }
 
     /// Position behind the last record of the processor's lane.
     pub(super) fn head(&self, cpu: usize) -> u64 {
-        self.cell(cpu, offset_of!(Processor, head)).load(Ordering::Acquire)
+        self.head_cell(cpu).load(Ordering::Acquire) & !BEGUN
+    }
+
+    /// Waits for the packet that the processor is just writing into its lane, if there is one.
+    pub(super) fn let_finish(&self, cpu: usize) {
+        let head = self.head_cell(cpu);
+        let before = head.load(Ordering::Acquire);
+        patience::until(|| before & BEGUN == 0 || head.load(Ordering::Acquire) != before);
     }
 
     /// Position up to which the lane is taken.
@@ -107,6 +111,10 @@ impl Processors {
         }
     }
 
+    fn head_cell(&self, cpu: usize) -> &AtomicU64 {
+        self.cell(cpu, offset_of!(Processor, head))
+    }
+
     fn cell(&self, cpu: usize, offset: usize) -> &AtomicU64 {
         // SAFETY: a u64, and as above.
         unsafe { AtomicU64::from_ptr(self.place(cpu, offset).cast()) }
@@ -121,6 +129,6 @@ impl Processors {
 impl Processors {
     /// For who plays the kernel's part.
     pub(super) fn set_head(&self, cpu: usize, head: u64) {
-        self.cell(cpu, offset_of!(Processor, head)).store(head, Ordering::Release);
+        self.head_cell(cpu).store(head, Ordering::Release);
     }
 }

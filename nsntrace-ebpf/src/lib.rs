@@ -157,6 +157,13 @@ pub const fn ahead(at: usize, end: usize) -> Option<usize> {
     if (at ^ end) & AHEAD == 0 || part > CHUNK - AHEAD { None } else { Some(part) }
 }
 
+/// Whether what reaches from one position to another passes a multiple of `step`, a power of two. Of records one behind the other
+/// one does for each multiple.
+#[inline(always)]
+pub const fn passes(from: u64, to: u64, step: u64) -> bool {
+    from ^ to >= step
+}
+
 /// Packets up to this length in bytes go into a lane.
 pub const LANE_PACKET: u32 = 256;
 

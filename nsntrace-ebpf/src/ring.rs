@@ -64,11 +64,12 @@ fn put_in<const CLASS: u64>(processor: *const Processor, packet: &Packet) -> boo
         packet.write_header(record, gap as u8);
         let bytes = record.byte_add(RecordHeader::SIZE + gap as usize);
         let len = bounded(packet.cap_len, MAX_SNAPLEN);
+        let wakes = wake::with(processor, record, size + PREFIX as u64);
         if len > CLASS || !load(packet.skb, bytes, len) {
-            bpf_ringbuf_discard(record, 0);
+            bpf_ringbuf_discard(record, wakes);
             return false;
         }
-        bpf_ringbuf_submit(record, wake::with(processor, record, size + PREFIX as u64));
+        bpf_ringbuf_submit(record, wakes);
     }
     true
 }

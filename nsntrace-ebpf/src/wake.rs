@@ -8,7 +8,7 @@ use aya_ebpf::{
     bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     helpers::{bpf_ringbuf_discard, bpf_ringbuf_reserve},
 };
-use nsntrace_ebpf::{PREFIX, Processor};
+use nsntrace_ebpf::{PREFIX, Processor, passes};
 
 use crate::RING;
 
@@ -36,16 +36,15 @@ pub unsafe fn with(processor: *const Processor, record: *const c_void, size: u64
     let (mut place, much) = (record, &raw const MUCH);
     // SAFETY: a subtraction.
     unsafe { asm!("{0} -= {1}", inout(reg) place, in(reg) much, options(nomem, nostack)) };
-    let place = place as u64;
-    u64::from(if (place ^ (place + size)) < MUCH.load() { BPF_RB_NO_WAKEUP } else { BPF_RB_FORCE_WAKEUP })
+    let wakes = passes(place as u64, place as u64 + size, MUCH.load());
+    u64::from(if wakes { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP })
 }
 
 /// Wakes the reader when a lane of so many bytes, of which `in_use` wait, is half full, and at each eighth from there on.
 #[inline(always)]
 pub fn for_lane(room: u32, in_use: u64, head: u64, next: u64) {
     let room = u64::from(room);
-    // One record only reaches into the next eighth.
-    if (head ^ next) < room / 8 || in_use < room / 2 {
+    if !passes(head, next, room / 8) || in_use < room / 2 {
         return;
     }
     let ring = (&raw const RING).cast_mut().cast();

@@ -1,6 +1,7 @@
 //! From the kernel's hook to the trace file: load, attach, drain, count.
 
 mod batch;
+mod begun;
 mod clock;
 pub mod drain;
 mod filtered;
@@ -10,7 +11,6 @@ mod lanes;
 mod loader;
 mod mapping;
 mod owners;
-mod patience;
 mod places;
 mod processors;
 mod programs;

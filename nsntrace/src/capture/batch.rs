@@ -8,13 +8,20 @@ use std::ops::ControlFlow;
 use nsntrace_ebpf::RecordHeader;
 
 use super::{
+    begun::Begun,
     lanes::{Lanes, Record},
     ring::Ring,
 };
 
 /// A processor marks a place for a packet, stamps it, then lets it be seen; between any two others may be faster. So long after it
-/// was made, in nanoseconds, others see the mark, and wait for the packet.
+/// was made, in nanoseconds, others see the mark.
 pub(super) const SETTLE: u64 = 100_000;
+
+/// So long after it has its place, in nanoseconds, a packet is taken to be stamped.
+const STAMPED: u64 = 1_000_000;
+
+/// The number of the ring buffer among the sources; lanes follow.
+const RING: usize = 0;
 
 /// So many packets have room in a batch that is kept: a million in a second, where it is filled every 16 ms. Only who was long
 /// held up finds more.
@@ -80,17 +87,29 @@ pub(super) struct Batch {
     ring: u64,
     /// Up to where each lane is.
     lanes: Vec<u64>,
+    /// What holds others back.
+    begun: Begun,
 }
 
 impl Batch {
     /// Finds the oldest packets stamped up to `settled`, for some time past: all, or as many as may be written at a time.
     pub(super) fn fill(&mut self, ring: &Ring, lanes: &Lanes, settled: u64) -> Left {
-        let (up_to, mut left) = self.take_from_ring(ring, settled);
+        // There is no room to wait for anybody, or nobody to be waited for.
+        let heeds = settled != u64::MAX && !ring.is_nearly_full();
+        let begun = |cpu| if heeds { lanes.begun(cpu) } else { None };
+        let held = (0..lanes.count()).map(|cpu| self.begun.up_to(RING + 1 + cpu, begun(cpu)));
+        let up_to = held.fold(settled, u64::min);
+        let (up_to, mut left) = self.take_from_ring(ring, up_to, heeds);
         self.lanes.clear();
+        let mut all = !self.begun.is_any();
         for cpu in 0..lanes.count() {
-            if !self.take_from_lane(lanes, cpu, up_to) && left == Left::Nothing {
-                left = Left::Young;
-            }
+            all &= self.take_from_lane(lanes, cpu, up_to);
+        }
+        if left == Left::Nothing && !all {
+            left = Left::Young;
+        }
+        if left != Left::More {
+            self.begun.looked(settled);
         }
         if !self.entries.is_sorted_by_key(|entry| entry.time) {
             self.entries.sort_by_key(|entry| entry.time);
@@ -120,14 +139,17 @@ impl Batch {
     pub(super) fn release(&mut self, ring: &mut Ring, lanes: &mut Lanes) {
         ring.release(self.ring);
         for (cpu, position) in self.lanes.iter().enumerate() {
-            lanes.release(cpu, *position);
+            // Each of these words is in a line that its processor has in use.
+            if lanes.tail(cpu) != *position {
+                lanes.release(cpu, *position);
+            }
         }
         self.entries.clear();
         self.entries.shrink_to(USUAL);
     }
 
     /// Up to which time packets from elsewhere may go with what is taken, and what stays.
-    fn take_from_ring(&mut self, ring: &Ring, settled: u64) -> (u64, Left) {
+    fn take_from_ring(&mut self, ring: &Ring, settled: u64, heeds: bool) -> (u64, Left) {
         let mut records = ring.records(ring.position());
         let (mut newest, mut up_to, mut ready, mut is_cut) = (0, settled, 0, true);
         self.ring = ring.position();
@@ -143,7 +165,11 @@ impl Batch {
             }
             is_cut = records.position() >= end;
             // What is behind took its place later, and was stamped after that.
-            up_to = if is_cut { settled.min(newest.saturating_sub(SETTLE)) } else { settled };
+            let held = match is_cut {
+                true => newest.saturating_sub(STAMPED),
+                false => self.begun.up_to(RING, records.begun().filter(|_| heeds)),
+            };
+            up_to = settled.min(held);
             ready = self::ready(&self.entries, up_to);
             self.ring = match self.entries.get(ready).map(|entry| entry.whereabouts.source()) {
                 Some(Source::Ring(position)) => position,
@@ -163,7 +189,6 @@ impl Batch {
 
     /// True if nothing is left waiting there.
     fn take_from_lane(&mut self, lanes: &Lanes, cpu: usize, up_to: u64) -> bool {
-        lanes.let_finish(cpu);
         let (mut taken, mut all) = (lanes.tail(cpu), true);
         for Record { time, place, end } in lanes.records(cpu) {
             if time > up_to {
@@ -202,7 +227,7 @@ mod tests {
             Arc,
             atomic::{AtomicU64, Ordering},
         },
-        thread,
+        thread::{self, ScopedJoinHandle},
     };
 
     use nsntrace_ebpf::{AHEAD, BEGUN, CHUNK, LANE_PACKET, LANE_RECORD, ahead, behind};
@@ -409,7 +434,7 @@ mod tests {
     #[test]
     fn what_came_at_the_same_time_goes_out_together() {
         let mut bench = Bench::new(1);
-        let times: Vec<u64> = (SETTLE..SETTLE + 3000).rev().collect();
+        let times: Vec<u64> = (STAMPED..STAMPED + 3000).rev().collect();
         times.iter().for_each(|time| bench.push(&record(*time, 1000)));
         assert_eq!(bench.drain_part(u64::MAX), Left::Nothing);
         assert!(bench.out.is_sorted());
@@ -439,13 +464,13 @@ mod tests {
         };
         thread::scope(|scope| {
             let write = &write;
-            for cpu in [0, 1] {
-                scope.spawn(move || write(cpu));
-            }
-            while bench.out.len() < 2 * EACH {
+            let writers = [0, 1].map(|cpu| scope.spawn(move || write(cpu)));
+            while !writers.iter().all(ScopedJoinHandle::is_finished) {
                 bench.drain(clock.load(Ordering::SeqCst) - 1);
             }
         });
+        bench.drain(u64::MAX);
+        assert_eq!(bench.out.len(), 2 * EACH);
         assert!(bench.out.is_sorted());
     }
 

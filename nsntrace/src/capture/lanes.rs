@@ -70,9 +70,9 @@ impl Lanes {
         self.processors.tail(cpu)
     }
 
-    /// Waits for the packet that the processor is just writing into its lane, if there is one.
-    pub(super) fn let_finish(&self, cpu: usize) {
-        self.processors.let_finish(cpu);
+    /// Position of the packet that a processor is just writing into its lane, if there is one.
+    pub(super) fn begun(&self, cpu: usize) -> Option<u64> {
+        self.processors.begun(cpu)
     }
 
     /// The records of a lane that are not released, in the order of time.

@@ -1,6 +1,7 @@
 //! What each processor has for itself: its books, and its place in its lane.
 
 use std::{
+    fs,
     mem::offset_of,
     os::fd::BorrowedFd,
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
@@ -9,14 +10,17 @@ use std::{
 use nix::sys::mman::ProtFlags;
 use nsntrace_ebpf::{BEGUN, Counters, Processor};
 
-use super::{mapping::Mapping, patience};
+use super::mapping::Mapping;
 use crate::error::Result;
 
-/// Whether the kernel side may use lanes: they count on stores that others see in the order in which they are made.
-const LANES: bool = cfg!(any(target_arch = "x86", target_arch = "x86_64", target_arch = "s390x"));
+/// Whether stores are seen by others in the order in which they are made.
+const IN_ORDER: bool = cfg!(any(target_arch = "x86", target_arch = "x86_64", target_arch = "s390x"));
 
-/// Bytes of a lane into which nothing goes.
-const TOO_SMALL: u32 = 1;
+/// Whether the kernel side may use lanes. They count on that, and on programs that do not come in between each other on a processor,
+/// which a real-time kernel does not promise.
+fn are_lanes_used() -> bool {
+    IN_ORDER && !fs::read("/sys/kernel/realtime").is_ok_and(|word| word.starts_with(b"1"))
+}
 
 /// The processors' memory.
 pub(super) struct Processors {
@@ -24,6 +28,8 @@ pub(super) struct Processors {
     count: usize,
     /// Bytes of a lane.
     lane: u32,
+    /// The same where lanes are used, else too few for any packet.
+    room: u32,
     /// Bytes to keep of a packet.
     snaplen: u32,
 }
@@ -33,7 +39,9 @@ impl Processors {
     pub(super) fn map(map: BorrowedFd<'_>, count: usize, lane: u32, snaplen: u32) -> Result<Self> {
         let length = count * size_of::<Processor>();
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        let processors = Self { memory: Mapping::new(map, 0, length, protection)?, count, lane, snaplen };
+        let memory = Mapping::new(map, 0, length, protection)?;
+        let room = if are_lanes_used() { lane } else { 1 };
+        let processors = Self { memory, count, lane, room, snaplen };
         processors.set_asleep(true);
         Ok(processors)
     }
@@ -61,8 +69,7 @@ impl Processors {
     /// Says whether the reader waits for the ring buffer to wake it. Packets that pass from then on go into no lane; one
     /// that passes just now may.
     pub(super) fn set_asleep(&self, asleep: bool) {
-        let awake = if LANES { self.lane } else { TOO_SMALL };
-        self.set_all(offset_of!(Processor, room), if asleep { 0 } else { awake });
+        self.set_all(offset_of!(Processor, room), if asleep { 0 } else { self.room });
     }
 
     /// Position behind the last record of the processor's lane.
@@ -70,11 +77,10 @@ impl Processors {
         self.head_cell(cpu).load(Ordering::Acquire) & !BEGUN
     }
 
-    /// Waits for the packet that the processor is just writing into its lane, if there is one.
-    pub(super) fn let_finish(&self, cpu: usize) {
-        let head = self.head_cell(cpu);
-        let before = head.load(Ordering::Acquire);
-        patience::until(|| before & BEGUN == 0 || head.load(Ordering::Acquire) != before);
+    /// Position of the packet that the processor is just writing into its lane, if there is one.
+    pub(super) fn begun(&self, cpu: usize) -> Option<u64> {
+        let head = self.head_cell(cpu).load(Ordering::Acquire);
+        (head & BEGUN != 0).then_some(head & !BEGUN)
     }
 
     /// Position up to which the lane is taken.

@@ -3,10 +3,14 @@
 use std::{
     os::fd::{AsFd, BorrowedFd},
     sync::atomic::{AtomicU64, Ordering},
+    thread,
 };
 
 use super::{mapping::Mapping, ring::Ring};
 use crate::ownership::news::News;
+
+/// How often it is looked again for a record that is just being written. That takes a moment.
+const LOOKS: usize = 1000;
 
 /// Where the news come out.
 pub struct Watch {
@@ -37,10 +41,16 @@ impl Watch {
     /// Hands out what has happened by now, in order: all that comes before what was captured by now.
     pub fn news(&mut self, mut take: impl FnMut(News)) {
         self.earlier.drain(..).for_each(&mut take);
-        let mut records = self.ring.records(self.ring.position());
-        records.by_ref().filter_map(|record| News::read(record.data)).for_each(&mut take);
-        let reached = records.position();
-        self.ring.release(reached);
+        for _ in 0..LOOKS {
+            let mut records = self.ring.records(self.ring.position());
+            records.by_ref().filter_map(|record| News::read(record.data)).for_each(&mut take);
+            let reached = records.position();
+            self.ring.release(reached);
+            if self.ring.is_empty() {
+                return;
+            }
+            thread::yield_now();
+        }
     }
 }
 

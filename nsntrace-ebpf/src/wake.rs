@@ -33,10 +33,10 @@ pub unsafe fn with(processor: *const Processor, record: *const c_void, size: u64
     }
     // A place is as good as a position: the ring buffer has a multiple of these bytes, and each of them is in one record. How far
     // it is from any other place the verifier lets be known.
-    let (mut place, much) = (record, &raw const MUCH);
+    let (mut place, much) = (record as u64, &raw const MUCH as u64);
     // SAFETY: a subtraction.
     unsafe { asm!("{0} -= {1}", inout(reg) place, in(reg) much, options(nomem, nostack)) };
-    let wakes = passes(place as u64, place as u64 + size, MUCH.load());
+    let wakes = passes(place, place + size, MUCH.load());
     u64::from(if wakes { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP })
 }
 

@@ -41,6 +41,8 @@ pub struct Loaded {
     pub instructions: usize,
     /// How many the kernel has followed to check it.
     pub followed: u64,
+    /// How long that took it, in microseconds.
+    pub time: u64,
 }
 
 const PROG_LOAD: c_long = 5;
@@ -157,8 +159,10 @@ impl Program {
         let (fd, log) =
             load(self.kind(), &bytes, STATISTICS).or_else(|_| load(self.kind(), &bytes, STEPS))?;
         let sockets = if self == Self::Socket { Some(sockets(&fd)?) } else { None };
-        let followed = log.split("processed ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
-        Ok(Loaded { fd, sockets, instructions: code.len(), followed: followed.unwrap_or(0) })
+        let [followed, time] = ["processed ", "verification time "].map(|word| {
+            log.split(word).nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok()).unwrap_or(0)
+        });
+        Ok(Loaded { fd, sockets, instructions: code.len(), followed, time })
     }
 }
 

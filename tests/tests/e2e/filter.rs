@@ -59,18 +59,18 @@ fn load(expression: &str, (program, linktype): (Program, u16)) -> Result<Option<
 
 fn verifier_takes_every_expression(_: &Lab) -> Result<()> {
     for program in PROGRAMS {
-        let mut largest: BTreeMap<(u64, usize, usize), &str> = BTreeMap::new();
+        let mut largest: BTreeMap<(u64, usize, usize, u64), &str> = BTreeMap::new();
         let mut count = 0;
         for expression in expressions() {
             let Some((loaded, classic)) = load(expression, program)? else { continue };
-            largest.insert((loaded.followed, loaded.instructions, classic.len()), expression);
+            largest.insert((loaded.followed, loaded.instructions, classic.len(), loaded.time), expression);
             count += 1;
         }
-        let ((followed, translated, classic), expression) =
+        let ((followed, translated, classic, time), expression) =
             largest.last_key_value().context("no expressions")?;
         println!(
             "filter: {count} expressions as {:?}; the most to check: {classic} instructions, {translated} as eBPF, \
-             {followed} followed: {expression:.60}",
+             {followed} followed in {time} µs: {expression:.60}",
             program.0
         );
         ensure!(count > if program.1 == RAW { 150 } else { 300 }, "{count} expressions only");

@@ -108,7 +108,7 @@ impl Batch {
         if left == Left::Nothing && !all {
             left = Left::Young;
         }
-        if left != Left::More {
+        if heeds && left != Left::More {
             self.begun.looked(settled);
         }
         if !self.entries.is_sorted_by_key(|entry| entry.time) {

@@ -253,11 +253,9 @@ impl Worker {
     fn pause(&self, longest: Duration) -> Result<bool> {
         let time = self.at_most(longest).max(SHORT_PAUSE);
         let mut told = [EpollEvent::empty(); 2];
-        match self.alarm.wait(&mut told, EpollTimeout::try_from(time).unwrap_or(EpollTimeout::MAX)) {
-            Err(nix::Error::EINTR) => Ok(false),
-            Err(error) => Err(error).context("wait for", "packets"),
-            Ok(count) => Ok(told[..count].iter().any(|event| event.data() == STOP)),
-        }
+        let time = EpollTimeout::try_from(time).unwrap_or(EpollTimeout::MAX);
+        let count = waited(self.alarm.wait(&mut told, time))?;
+        Ok(told[..count].iter().any(|event| event.data() == STOP))
     }
 
     /// Writes what was stamped up to `settled`; true if nothing was left waiting.
@@ -307,9 +305,14 @@ impl Worker {
 
 /// True if the first descriptor, the one to stop by, is ready.
 fn wait(fds: &mut [PollFd<'_>], timeout: Duration) -> Result<bool> {
-    match ppoll(fds, Some(TimeSpec::from(timeout)), None) {
-        Err(nix::Error::EINTR) => Ok(false),
-        Err(error) => Err(error).context("wait for", "packets"),
-        Ok(_) => Ok(fds[0].any() == Some(true)),
+    let count = waited(ppoll(fds, Some(TimeSpec::from(timeout)), None))?;
+    Ok(count > 0 && fds[0].any() == Some(true))
+}
+
+/// What waiting came to; where a signal ended it, nothing was ready.
+fn waited<T: Default>(result: nix::Result<T>) -> Result<T> {
+    match result {
+        Err(nix::Error::EINTR) => Ok(T::default()),
+        result => result.context("wait for", "packets"),
     }
 }

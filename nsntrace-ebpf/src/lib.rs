@@ -79,6 +79,17 @@ impl RecordHeader {
     /// Bytes that the header takes in the ring buffer.
     pub const SIZE: usize = size_of::<Self>();
 
+    /// Length of the packet on the wire in bytes, with a tag that stands in `vlan_tci`.
+    pub const fn whole_len(&self) -> u32 {
+        // A frame is never near 4 GiB.
+        if self.is_tagged() { self.wire_len + 4 } else { self.wire_len }
+    }
+
+    /// Whether a tag stands in `vlan_tci`.
+    pub const fn is_tagged(&self) -> bool {
+        self.vlan_proto != 0 && self.linktype == linktype::EN10MB
+    }
+
     /// Where the packet begins, in bytes from the header's beginning.
     pub const fn packet(&self) -> usize {
         Self::SIZE + self.gap as usize

@@ -17,6 +17,7 @@ mod programs;
 mod ring;
 mod settings;
 mod tcx;
+mod waiting;
 mod watch;
 
 use std::{

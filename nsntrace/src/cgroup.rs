@@ -98,6 +98,14 @@ fn not_mounted() -> Error {
     )
 }
 
+/// The processes in the cgroup and below it. One that this process's pid namespace does not show is 0.
+pub fn processes(path: &Path) -> Vec<u32> {
+    // A cgroup that has just been removed has none.
+    let procs = |path: PathBuf| fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
+    let texts: Vec<_> = below(path).into_iter().map(procs).collect();
+    texts.iter().flat_map(|text| text.lines()).filter_map(|line| line.parse().ok()).collect()
+}
+
 /// The cgroup in this folder and those below it, parents first.
 pub fn below(path: &Path) -> Vec<PathBuf> {
     let mut all = vec![path.to_owned()];

@@ -27,11 +27,12 @@ pub struct Cli {
     #[arg(short = 'C', value_name = "SIZE")]
     pub file_size: Option<u64>,
 
-    /// Go on in a new file after so long; names are formats for strftime(3)
+    /// Go on in a new file after so long; names are formats for strftime(3), and a name without a % is the next file's too
     #[arg(short = 'G', value_name = "SECONDS")]
     pub file_seconds: Option<u64>,
 
-    /// With -C, overwrite the oldest of so many files; with -G, end the capture after so many
+    /// With -C, overwrite the oldest of so many files; with -G, end the capture after so many; with both, number the files of
+    /// each period
     #[arg(short = 'W', value_name = "FILES")]
     pub file_count: Option<u32>,
 

@@ -57,7 +57,7 @@ pub struct Joined {
     /// Its rules in the packet filter, in the order in which they are inserted.
     pub rules: Vec<Rule>,
     /// How many rules of this run nftables had when they were inserted; those of iptables-legacy are none.
-    there: usize,
+    there: Option<usize>,
     /// What other firewalls there are.
     elsewhere: Elsewhere,
 }
@@ -129,9 +129,9 @@ pub fn join(
         }
     };
     let mut elsewhere = Elsewhere::default();
-    elsewhere.pass(&mut changes, &rules, voice);
-    // Where they cannot be counted none is missed either.
-    let there = own_rules::count(&id.tag()).unwrap_or(0);
+    // What fails here is tried again by the upkeep, which says it.
+    let passed = elsewhere.pass(&mut changes, &rules, voice);
+    let there = passed.and_then(|_| own_rules::count(&id.tag())).ok();
     elsewhere::look_at_legacy(&rules, voice);
     open(config, &names.outer, ipv6.is_some())?;
 

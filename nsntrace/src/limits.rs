@@ -54,7 +54,8 @@ fn make_room((soft, hard): (rlim_t, rlim_t)) -> Result<()> {
     let (soft, hard) = if most >= needed { (most, hard) } else { (needed, needed) };
     setrlimit(Resource::RLIMIT_NOFILE, soft, hard).map_err(|_| {
         Error::told(format!(
-            "a trace needs {needed} open files, and the limit here is {most}: raise it, as with 'ulimit -n {USUAL}'"
+            "a trace needs {needed} open files, and the limit here is {most}: raise it, as with 'ulimit -n {}'",
+            needed.max(USUAL)
         ))
     })
 }

@@ -57,7 +57,7 @@ fn run(cli: Cli) -> Result<u8> {
     }
     let status = match &config.running {
         _ if config.check => check::report::print(&config),
-        Some(running) => trace::running(&config, running).map(|()| 0),
+        Some(running) => trace::running(&config, running),
         None => trace::program(&config),
     };
     match status {

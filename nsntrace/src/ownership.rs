@@ -37,9 +37,9 @@ impl Name {
     /// The name as it was given.
     ///
     /// # Errors
-    /// Where no process can have it.
+    /// Where it is a path, or nothing that a process can be called.
     pub fn new(text: &str) -> Result<Self> {
-        if text.is_empty() || text.contains(['/', '\0']) {
+        if text.is_empty() || text.starts_with('/') || text.contains('\0') {
             return Err(Error::told(format!(
                 "--process '{text}': the name of a process is wanted, as ps -o comm shows it, such as curl"
             )));

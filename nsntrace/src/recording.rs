@@ -21,13 +21,14 @@ pub struct Recording {
     ring_bytes: u32,
     voice: Voice,
     is_over: bool,
+    is_broken: bool,
     summary: Option<Box<Summary>>,
 }
 
 impl Recording {
     /// Puts the two together.
     pub fn new(capture: Capture, drain: Drain, ring_bytes: u32, voice: Voice) -> Self {
-        Self { capture, drain, ring_bytes, voice, is_over: false, summary: None }
+        Self { capture, drain, ring_bytes, voice, is_over: false, is_broken: false, summary: None }
     }
 
     /// Says the counts so far.
@@ -59,9 +60,10 @@ impl Recording {
     /// # Errors
     /// Where the capture cannot be ended.
     pub fn stop(&mut self) -> Result<()> {
-        self.capture.detach()?;
+        let detached = self.capture.detach();
+        // Whatever became of it: what was captured is to be written.
         self.drain.stop();
-        Ok(())
+        detached
     }
 
     /// Waits until the file is complete, be it that the recording was stopped or that the writing ended by itself.
@@ -74,9 +76,9 @@ impl Recording {
             return std::future::pending().await;
         }
         let outcome = self.drain.ended().await;
-        self.capture.detach()?;
+        let detached = self.capture.detach();
         self.conclude(outcome);
-        Ok(())
+        detached
     }
 
     /// Stops, and waits until the file is complete.
@@ -89,6 +91,11 @@ impl Recording {
         }
         self.stop()?;
         self.ended().await
+    }
+
+    /// Whether the file took no more before the end. A reader who goes away has enough.
+    pub fn is_broken(&self) -> bool {
+        self.is_broken
     }
 
     /// Who talked to whom, and what was counted, if that was wanted and the file is complete.
@@ -104,6 +111,7 @@ impl Recording {
         if let End::Broken(error) = &outcome.end
             && error.errno() != Some(libc::EPIPE)
         {
+            self.is_broken = true;
             say!("nsntrace: {}; the capture ended there", plain(&error.to_string()));
         }
         self.voice.finished(outcome.packets, &counters, self.ring_bytes);

@@ -181,6 +181,15 @@ impl Stoppable {
         Ok(Self)
     }
 
+    /// Does something in between, which Ctrl-Z does not stop half way.
+    pub fn except<T>(&self, work: impl FnOnce() -> T) -> T {
+        // It fails for a set that is none, and this is one.
+        let _ = Self::set().thread_block();
+        let result = work();
+        let _ = Self::set().thread_unblock();
+        result
+    }
+
     fn set() -> SigSet {
         SigSet::from(Signal::SIGTSTP)
     }

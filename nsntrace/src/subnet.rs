@@ -19,11 +19,12 @@ pub struct Subnet {
 /// The original's pair.
 const FIRST: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(172, 16, 42, 254), 31);
 
-/// RFC 1918, the range that fewest networks use first.
-const PRIVATE: [Ipv4Net; 3] = [
+/// RFC 1918, the range that fewest networks use first; then RFC 2544, for who has routed all of those, into a VPN say.
+const PRIVATE: [Ipv4Net; 4] = [
     Ipv4Net::new_assert(Ipv4Addr::new(172, 16, 0, 0), 12),
     Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8),
     Ipv4Net::new_assert(Ipv4Addr::new(192, 168, 0, 0), 16),
+    Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 0, 0), 15),
 ];
 
 /// How often each range is tried: one with a free quarter is missed once in 10^125.
@@ -161,7 +162,10 @@ mod tests {
 
     #[test]
     fn full_ranges_are_told() {
-        let taken = nets(&["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"]);
+        let mut taken = nets(&["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"]);
+        let last = free(&taken, |_| 0).expect("one more range");
+        assert_eq!(last.inside, IpAddr::from([198, 18, 0, 1]));
+        taken.extend(nets(&["198.18.0.0/15"]));
         assert_eq!(free(&taken, |_| 0), None);
     }
 }

@@ -116,7 +116,7 @@ impl Talk {
 
     /// Messages of the DNS in a stream, each behind its length.
     fn messages(&mut self, ends: Ends, tcp: &Tcp<'_>, place: Place) {
-        let bytes = self.streams.join(ends, tcp);
+        let Some(bytes) = self.streams.join(ends, tcp) else { return };
         let mut rest = &bytes[..];
         while let Some(message) = dns::next_in_stream(&mut rest) {
             self.message(ends, message, place);
@@ -130,7 +130,7 @@ impl Talk {
     /// What a client says first: whom it wants.
     fn head(&mut self, ends: Ends, tcp: &Tcp<'_>, place: Place) {
         let Some(summary) = &mut self.summary else { return };
-        let bytes = self.streams.join(ends, tcp);
+        let Some(bytes) = self.streams.join(ends, tcp) else { return };
         let found = match ClientHello::read(&bytes) {
             Some(hello) => hello.server_name().map(|name| (name, Source::Sni)),
             None => http::host(&bytes).map(|name| (name, Source::Http)),

@@ -180,10 +180,8 @@ async fn record(
     // Without Wireshark, a program goes on when nobody reads the trace any more.
     let audience = if config.as_extcap { Audience::of_extcap()? } else { Audience::default() };
 
-    let stoppable = Stoppable::begin()?;
     let upkeep = Upkeep::new(changes, config, host, &joined);
     let followed = follow(config, &mut life, &mut recording, upkeep, &keeper, &audience, log).await;
-    drop(stoppable);
     let quiet = quiet::wait(netns);
     // With the link goes what is attached to it, and the kernel waits once for both. The capture is closed before: the link's
     // end may tell that the host is no router any more. For the watch of the covers the kernel waits too.
@@ -227,6 +225,7 @@ async fn follow(
     let mut alone = std::pin::pin!(audience.gone());
     let mut is_wanted = true;
     let mut messages = std::pin::pin!(pass_on(log));
+    let stoppable = Stoppable::begin()?;
     loop {
         tokio::select! {
             event = life.next() => match event? {
@@ -243,7 +242,7 @@ async fn follow(
                 life.ask_to_end();
             }
             _ = ticks.tick(), if counts => recording.count(),
-            rules = upkeep.changed() => upkeep.mend(rules),
+            rules = upkeep.changed() => stoppable.except(|| upkeep.mend(rules)),
             () = &mut keeping => {}
             () = &mut messages => {}
         }

@@ -47,8 +47,8 @@ pub fn dist() -> Result<()> {
     checksums(&folder, &[&package, &archive])
 }
 
-/// Seconds since 1970 that files are given: those of the commit, or $SOURCE_DATE_EPOCH, so that everybody who builds it
-/// gets the same packages.
+/// Seconds since 1970 that files are given: those of the commit, or $SOURCE_DATE_EPOCH, so that the
+/// packages do not tell when they were built.
 fn source_time() -> Result<u64> {
     let time = match std::env::var("SOURCE_DATE_EPOCH") {
         Ok(time) => time,

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     setup,
+    setup::sysroot,
     shell::{cargo, root, run, stdout},
 };
 
@@ -120,8 +121,7 @@ impl Object {
 fn add_types(object: &Path) -> Result<PathBuf> {
     let types = object.with_extension("types");
     fs::write(&types, types::description()).with_context(|| format!("cannot write {}", types.display()))?;
-    let sysroot = stdout(Command::new("rustc").args(["--print", "sysroot"]))?;
-    let library = Path::new(sysroot.trim_end()).join("lib");
+    let library = sysroot()?.join("lib");
     let host = stdout(Command::new("rustc").args(["--print", "host-tuple"]))?;
     let tool = library.join("rustlib").join(host.trim_end()).join("bin/rust-objcopy");
     let section = format!("--add-section=.BTF={}", types.display());
@@ -132,13 +132,12 @@ fn add_types(object: &Path) -> Result<PathBuf> {
 
 /// Paths are replaced, so that the object does not tell where it was built.
 fn flags(linker: &Path) -> Result<String> {
-    let sysroot = stdout(Command::new("rustc").args(["--print", "sysroot"]))?;
     let home = std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| home + "/.cargo"))?;
     Ok([
         format!("-Clinker={}", linker.display()),
         format!("--remap-path-prefix={}=/nsntrace", root().display()),
         format!("--remap-path-prefix={home}/registry/src=/registry"),
-        format!("--remap-path-prefix={}=/rust", sysroot.trim_end()),
+        format!("--remap-path-prefix={}=/rust", sysroot()?.display()),
     ]
     .join("\x1f"))
 }

@@ -12,16 +12,12 @@ mod test;
 mod tool;
 mod vm;
 
-use std::{
-    ffi::OsString,
-    os::unix::process::CommandExt,
-    process::{Command, ExitCode},
-};
+use std::{ffi::OsString, os::unix::process::CommandExt, process::ExitCode};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
-use shell::{cargo, is_root, root, run};
+use shell::{as_root, cargo, root, run};
 
 /// Set up, build, run, test and measure nsntrace
 #[derive(Parser)]
@@ -127,13 +123,7 @@ fn run_nsntrace(arguments: &[OsString]) -> Result<()> {
     setup::to_run()?;
     run(&mut cargo(&["build", "--release", "--package", "nsntrace"]))?;
     let binary = root().join("target/release/nsntrace");
-    let mut command = if is_root() {
-        Command::new(&binary)
-    } else {
-        let mut sudo = Command::new("sudo");
-        sudo.arg(&binary);
-        sudo
-    };
+    let mut command = as_root(&binary);
     // Where the user stands, so that relative file names mean what they say.
     if let Some(folder) = std::env::var_os("PWD") {
         command.current_dir(folder);

@@ -197,7 +197,8 @@ pub fn target(name: &str) -> Result<bool> {
     Ok(sysroot()?.join("lib/rustlib").join(name).exists() || add().is_ok())
 }
 
-fn sysroot() -> Result<PathBuf> {
+/// Where the toolchain is.
+pub fn sysroot() -> Result<PathBuf> {
     Ok(stdout(Command::new("rustc").args(["--print", "sysroot"]))?.trim_end().into())
 }
 

@@ -1,6 +1,7 @@
 //! Running other programs.
 
 use std::{
+    ffi::OsStr,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
@@ -77,7 +78,7 @@ pub fn is_root() -> bool {
 }
 
 /// A command that runs as root.
-pub fn as_root(program: &str) -> Command {
+pub fn as_root(program: impl AsRef<OsStr>) -> Command {
     if is_root() {
         return Command::new(program);
     }

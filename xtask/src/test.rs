@@ -111,8 +111,7 @@ pub fn build() -> Result<()> {
 }
 
 fn as_root_again() -> Result<Command> {
-    let own = std::env::current_exe()?;
-    Ok(as_root(&own.to_string_lossy()))
+    Ok(as_root(std::env::current_exe()?))
 }
 
 /// As root, since they make namespaces.

@@ -15,7 +15,7 @@ use super::mapping::Mapping;
 use crate::{error::Result, page};
 
 /// Set in a record's length until its producer has committed it.
-const BUSY: u32 = 1 << 31;
+pub(super) const BUSY: u32 = 1 << 31;
 
 /// Set for a record that its producer has withdrawn.
 const DISCARDED: u32 = 1 << 30;
@@ -61,7 +61,7 @@ impl Ring {
 
     /// The committed records that begin at `position`, oldest first, up to the first that is still being written.
     pub fn records(&self, position: u64) -> Records<'_> {
-        Records { ring: self, position, end: self.producer_position() }
+        Records { ring: self, position, end: self.end() }
     }
 
     /// A part of the ring, in bytes, such as is written at a time: the rest of the ring takes packets meanwhile.
@@ -72,7 +72,7 @@ impl Ring {
     /// Whether it may be full before the reader is called once more.
     pub fn is_nearly_full(&self) -> bool {
         let size = self.size as u64;
-        self.producer_position() - self.position() > size - 2 * much(size)
+        self.end() - self.position() > size - 2 * much(size)
     }
 
     /// Where the consumer is.
@@ -103,7 +103,7 @@ impl Ring {
 
     /// Whether there is no record that is not released.
     pub fn is_empty(&self) -> bool {
-        self.position() == self.producer_position()
+        self.position() == self.end()
     }
 
     fn consumer_cell(&self) -> &AtomicU64 {
@@ -111,7 +111,8 @@ impl Ring {
         unsafe { AtomicU64::from_ptr(self.consumer.at(0).cast()) }
     }
 
-    fn producer_position(&self) -> u64 {
+    /// Where the producers are: behind the last record.
+    pub fn end(&self) -> u64 {
         // SAFETY: as above, and only read.
         let cell = unsafe { AtomicU64::from_ptr(self.producer.at(0).cast()) };
         cell.load(Ordering::SeqCst)

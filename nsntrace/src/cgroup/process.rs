@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{below, locate, mounts};
+use super::{locate, mounts, processes};
 use crate::{
     error::{Context, Error, Result},
     proc,
@@ -31,7 +31,7 @@ impl Tree {
     pub fn of(pid: u32) -> Result<Self> {
         let pid = field(pid, "Tgid:").ok_or_else(|| Error::told(format!("there is no process {pid}")))?;
         let path = folder(pid)?;
-        let members = members(&path);
+        let members: HashSet<_> = processes(&path).into_iter().collect();
         let others: Vec<_> =
             members.iter().filter(|member| !descends_from(**member, |one| one == pid)).collect();
         if others.is_empty() {
@@ -57,7 +57,7 @@ impl Tree {
 
     /// Who has come into the cgroup since this was asked last, and descends from nobody who was in it then.
     pub fn strangers(&mut self) -> Vec<String> {
-        let before = std::mem::replace(&mut self.members, members(&self.path));
+        let before = std::mem::replace(&mut self.members, processes(&self.path).into_iter().collect());
         let is_stranger = |pid: &&u32| !descends_from(**pid, |one| before.contains(&one));
         self.members.iter().filter(is_stranger).map(|pid| name(*pid)).collect()
     }
@@ -67,7 +67,7 @@ impl Tree {
 pub fn shares_network(path: &Path) -> bool {
     let namespace = |who: &str| fs::read_link(format!("/proc/{who}/ns/net")).ok();
     let own = namespace("self");
-    members(path).iter().filter_map(|pid| namespace(&pid.to_string())).all(|other| Some(other) == own)
+    processes(path).iter().filter_map(|pid| namespace(&pid.to_string())).all(|other| Some(other) == own)
 }
 
 fn folder(pid: u32) -> Result<PathBuf> {
@@ -75,13 +75,6 @@ fn folder(pid: u32) -> Result<PathBuf> {
     let groups = fs::read_to_string(&file).context("read", file)?;
     let path = locate(&mounts()?, &groups).filter(|path| path.is_dir());
     path.ok_or_else(|| Error::told(format!("no cgroup2 file system shows the cgroup of process {pid}")))
-}
-
-/// Who is in the cgroup and below it. A process that this one's pid namespace does not show is 0.
-fn members(path: &Path) -> HashSet<u32> {
-    let procs = |path: PathBuf| fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
-    let texts: Vec<_> = below(path).into_iter().map(procs).collect();
-    texts.iter().flat_map(|text| text.lines()).filter_map(|line| line.parse().ok()).collect()
 }
 
 /// Whether the process is one of these or below one of them. One that has ended meanwhile is nobody's concern.

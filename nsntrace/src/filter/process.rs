@@ -156,7 +156,8 @@ fn work(to: OwnedFd, parent: Pid, expression: &CStr, linktype: u16) -> io::Resul
 /// us be another user.
 fn become_nobody() {
     let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
-    let _ = setgroups(&[]).and_then(|()| setresgid(gid, gid, gid)).and_then(|()| setresuid(uid, uid, uid));
+    // Each that can be had.
+    let _ = (setgroups(&[]), setresgid(gid, gid, gid), setresuid(uid, uid, uid));
 }
 
 fn bytes(instruction: &Instruction) -> [u8; 8] {

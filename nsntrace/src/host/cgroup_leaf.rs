@@ -19,7 +19,7 @@ use nix::{
 
 use super::{change::Change, run_id::RunId};
 use crate::{
-    cgroup::{Hidden, Own, below},
+    cgroup::{self, Hidden, Own, below},
     error::{Context, Error, Result},
 };
 
@@ -99,13 +99,8 @@ impl Leaf {
 
     /// The processes in it and below it. Those of another pid namespace have no number here, which the kernel tells as 0.
     pub fn processes(&self) -> Vec<Pid> {
-        let mut pids = Vec::new();
-        for path in below(&self.path) {
-            let text = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
-            let numbers = text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0);
-            pids.extend(numbers.map(Pid::from_raw));
-        }
-        pids
+        let pids = cgroup::processes(&self.path).into_iter().filter(|pid| *pid > 0);
+        pids.filter_map(|pid| i32::try_from(pid).ok()).map(Pid::from_raw).collect()
     }
 
     /// Sends a signal to each of them.

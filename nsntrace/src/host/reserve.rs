@@ -43,7 +43,7 @@ pub fn reserve(published: &[Publish]) -> Result<Vec<OwnedFd>> {
     Ok(held)
 }
 
-/// Bound and no more: who gets here past the rules is refused.
+/// Bound and no more: nothing is read. Who gets here past the rules is refused by TCP, and has no answer by UDP.
 fn take(transport: Transport, address: IpAddr, port: u16) -> nix::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let kind = if transport == Transport::Tcp { SockType::Stream } else { SockType::Datagram };

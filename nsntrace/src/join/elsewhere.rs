@@ -44,12 +44,12 @@ struct Seen {
 
 impl Elsewhere {
     /// Lets the same packets pass in all chains that drop some, but for those that have our rules, and returns how many were
-    /// inserted. Where that cannot be done, says once which chain it is.
-    pub(super) fn pass(&mut self, changes: &mut Changes, rules: &[Rule], voice: Voice) -> usize {
-        let chains = foreign::chains().unwrap_or_else(|error| {
-            voice.detail(format_args!("{error}"));
-            Vec::new()
-        });
+    /// inserted. Where that cannot be done in one, says once which it is.
+    ///
+    /// # Errors
+    /// Where the chains cannot be listed.
+    pub(super) fn pass(&mut self, changes: &mut Changes, rules: &[Rule], voice: Voice) -> Result<usize> {
+        let chains = foreign::chains()?;
         let before = mem::take(&mut self.seen);
         let mut inserted = 0;
         for chain in chains {
@@ -68,7 +68,7 @@ impl Elsewhere {
             };
             self.seen.push(seen);
         }
-        inserted
+        Ok(inserted)
     }
 
     /// When a chain is to be looked at again.

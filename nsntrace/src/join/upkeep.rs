@@ -37,9 +37,11 @@ pub struct Upkeep<'a> {
     host: &'a Host,
     joined: &'a Joined,
     events: Events,
-    /// Rules of this run that nftables has; those of iptables-legacy are none.
-    rules: usize,
+    /// Rules of this run that nftables has, once they have been counted; those of iptables-legacy are none.
+    rules: Option<usize>,
     elsewhere: Elsewhere,
+    /// So many guards have been taken away.
+    lifted: usize,
     failure: Option<Failure>,
 }
 
@@ -57,9 +59,11 @@ impl<'a> Upkeep<'a> {
     pub fn new(changes: &'a mut Changes, config: &'a Config, host: &'a Host, joined: &'a Joined) -> Self {
         let events = Events::listen();
         let (rules, elsewhere) = (joined.there, joined.elsewhere.clone());
-        let mut upkeep = Self { changes, config, host, joined, events, rules, elsewhere, failure: None };
-        // What was changed before anybody listened.
-        if own_rules::count(&upkeep.changes.id().tag()).is_ok_and(|there| there < rules) {
+        let mut upkeep =
+            Self { changes, config, host, joined, events, rules, elsewhere, lifted: 0, failure: None };
+        // Rules that were removed before anybody listened, or could not be looked at.
+        let there = || own_rules::count(&upkeep.changes.id().tag());
+        if rules.is_none_or(|rules| there().is_ok_and(|there| there < rules)) {
             upkeep.mend(true);
         }
         upkeep
@@ -92,12 +96,15 @@ impl<'a> Upkeep<'a> {
     fn mend_rules(&mut self) -> Result<()> {
         let voice = Voice::new(self.config.words);
         let restored = self.restore_rules();
+        let passed = self.elsewhere.pass(self.changes, &self.joined.rules, voice);
         // They are not counted anew: what is lost meanwhile is to be missed.
-        self.rules += self.elsewhere.pass(self.changes, &self.joined.rules, voice);
+        if let (Some(rules), Ok(passed)) = (&mut self.rules, &passed) {
+            *rules += passed;
+        }
         if restored? {
             voice.restored();
         }
-        Ok(())
+        passed.map(drop)
     }
 
     /// Says it, once, and has it tried again: another run may have held the lock.
@@ -115,11 +122,12 @@ impl<'a> Upkeep<'a> {
     fn lift_guards(&mut self) -> Result<()> {
         let overtaken = self.changes.made().iter().filter(|change| change.is_overtaken());
         let guards: Vec<_> = overtaken.filter_map(Change::guard).collect();
-        if guards.is_empty() || own_rules::missing(guards.clone())?.len() == guards.len() {
-            return Ok(());
+        if guards.len() > self.lifted {
+            let _lock = self.changes.lock()?;
+            packet_filter::remove(&guards, None)?;
         }
-        let _lock = self.changes.lock()?;
-        packet_filter::remove(&guards, None).map(drop)
+        self.lifted = guards.len();
+        Ok(())
     }
 
     fn follow_routes(&mut self) -> Result<()> {
@@ -153,7 +161,8 @@ impl<'a> Upkeep<'a> {
     /// True if there were some to be restored.
     fn restore_rules(&mut self) -> Result<bool> {
         let tag = self.changes.id().tag();
-        if own_rules::count(&tag)? >= self.rules {
+        let there = own_rules::count(&tag)?;
+        if there >= *self.rules.get_or_insert(there) {
             return Ok(false);
         }
         let lock = self.changes.lock()?;
@@ -167,7 +176,7 @@ impl<'a> Upkeep<'a> {
         self.elsewhere.forget();
         let (v4, v6) = packet_filter::insert(&rules);
         v4.and(v6)?;
-        self.rules = own_rules::count(&tag)?;
+        self.rules = Some(own_rules::count(&tag)?);
         drop(lock);
         elsewhere::look_at_legacy(&self.joined.rules, Voice::new(self.config.words));
         Ok(true)

@@ -1,6 +1,6 @@
 //! A packet as it was on the wire, in the pieces in which it lies in memory.
 
-use nsntrace_ebpf::{RecordHeader, linktype};
+use nsntrace_ebpf::RecordHeader;
 
 /// Where in an Ethernet frame a VLAN tag stands: after the two addresses.
 const TAG_AT: usize = 12;
@@ -26,10 +26,8 @@ pub(super) struct Frame<'a> {
 impl<'a> Frame<'a> {
     /// The packet of a record, at most `snaplen` bytes of it.
     pub(super) fn new(header: &RecordHeader, packet: &'a [u8], snaplen: u32) -> Self {
-        let is_tagged = header.vlan_proto != 0 && header.linktype == linktype::EN10MB;
-        // The tag's own length fits: a frame is never near 4 GiB.
-        let wire_length = header.wire_len + if is_tagged { 4 } else { 0 };
-        if !is_tagged || packet.len() < TAG_AT {
+        let wire_length = header.whole_len();
+        if !header.is_tagged() || packet.len() < TAG_AT {
             return Self {
                 apart: false,
                 before: packet,
@@ -90,6 +88,8 @@ impl<'a> Frame<'a> {
 
 #[cfg(test)]
 mod tests {
+    use nsntrace_ebpf::linktype;
+
     use super::*;
 
     fn bytes(header: &RecordHeader, packet: &[u8], snaplen: u32) -> Vec<u8> {

@@ -12,16 +12,11 @@ use super::{
     news::{Kind, News},
     words::Words,
 };
-use crate::{cgroup::below, descriptors::made, proc};
+use crate::{cgroup, descriptors::made, proc};
 
 /// The processes in a cgroup and below it, the oldest first.
 pub fn processes(cgroup: &Path) -> Vec<News> {
-    let mut processes = Vec::new();
-    for folder in below(cgroup) {
-        // One that has just been removed has no processes.
-        let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
-        processes.extend(text.lines().filter_map(|line| process(line.parse().ok()?)));
-    }
+    let mut processes: Vec<_> = cgroup::processes(cgroup).into_iter().filter_map(process).collect();
     processes.sort_by_key(|process| process.time);
     processes
 }

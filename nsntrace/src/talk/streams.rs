@@ -29,19 +29,21 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    /// The segment's payload, behind what was kept of its stream, if it goes on there.
-    pub(super) fn join<'a>(&mut self, ends: Ends, tcp: &Tcp<'a>) -> Cow<'a, [u8]> {
-        match self.kept.remove(&ends) {
-            Some(mut kept) if kept.next == tcp.sequence => {
+    /// The segment's payload, behind what was kept of its stream, if it goes on there. None where it says once more what the
+    /// stream had before.
+    pub(super) fn join<'a>(&mut self, ends: Ends, tcp: &Tcp<'a>) -> Option<Cow<'a, [u8]>> {
+        let Some(mut kept) = self.kept.remove(&ends) else { return Some(tcp.payload.into()) };
+        match kept.next.wrapping_sub(tcp.sequence) as usize {
+            0 => {
                 kept.bytes.extend_from_slice(tcp.payload);
-                kept.bytes.into()
+                Some(kept.bytes.into())
             }
-            Some(kept) => {
-                // Another one, out of its turn.
+            1..=LONGEST => {
                 self.kept.insert(ends, kept);
-                tcp.payload.into()
+                None
             }
-            None => tcp.payload.into(),
+            // What is between is not in the trace, or it is another connection.
+            _ => Some(tcp.payload.into()),
         }
     }
 
@@ -72,12 +74,16 @@ mod tests {
         let way = ("10.0.0.1:1".parse().expect("valid"), "10.0.0.2:2".parse().expect("valid"));
         let mut streams = Streams::default();
         let first = segment(u32::MAX, b"ab");
-        assert_eq!(streams.join(way, &first)[..], *b"ab");
+        let joined = |streams: &mut Streams, way, segment| streams.join(way, &segment).map(Cow::into_owned);
+        assert_eq!(joined(&mut streams, way, first), Some(b"ab".into()));
         streams.keep(way, &first, b"-ab".into(), 1);
-        assert_eq!(streams.join(way, &segment(5, b"later"))[..], *b"later");
-        assert_eq!(streams.join((way.1, way.0), &segment(1, b"back"))[..], *b"back");
-        assert_eq!(streams.join(way, &segment(1, b"cd"))[..], *b"abcd");
-        assert_eq!(streams.join(way, &segment(1, b"cd"))[..], *b"cd");
+        assert_eq!(joined(&mut streams, (way.1, way.0), segment(1, b"back")), Some(b"back".into()));
+        // Once more.
+        assert_eq!(joined(&mut streams, way, first), None);
+        assert_eq!(joined(&mut streams, way, segment(1, b"cd")), Some(b"abcd".into()));
+        assert_eq!(joined(&mut streams, way, segment(1, b"cd")), Some(b"cd".into()));
+        streams.keep(way, &first, b"ab".into(), 0);
+        assert_eq!(joined(&mut streams, way, segment(5, b"later")), Some(b"later".into()));
     }
 
     #[test]
@@ -85,8 +91,8 @@ mod tests {
         let way = ("10.0.0.1:1".parse().expect("valid"), "10.0.0.2:2".parse().expect("valid"));
         let mut streams = Streams::default();
         streams.keep(way, &Tcp { length: 3, ..segment(1, b"ab") }, b"ab".into(), 0);
-        assert_eq!(streams.join(way, &segment(4, b"cd"))[..], *b"cd");
+        assert_eq!(streams.join(way, &segment(4, b"cd")).as_deref(), Some(&b"cd"[..]));
         streams.keep(way, &segment(1, b"ab"), vec![0; LONGEST + 1].into(), 0);
-        assert_eq!(streams.join(way, &segment(3, b"cd"))[..], *b"cd");
+        assert_eq!(streams.join(way, &segment(3, b"cd")).as_deref(), Some(&b"cd"[..]));
     }
 }

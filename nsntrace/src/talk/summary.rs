@@ -81,11 +81,11 @@ impl Summary {
         let is_outbound = header.direction == direction::OUTBOUND;
         let by_direction = if is_outbound { Way::Sent } else { Way::Received };
         let Some(packet) = packet.filter(|packet| !is_of_the_link(packet)) else {
-            self.link.add(by_direction, header.time, header.wire_len);
+            self.link.add(by_direction, header.time, header.whole_len());
             return None;
         };
         if let Some(peer) = self.earlier_fragment(packet) {
-            self.peers.at(peer).traffic.add(by_direction, header.time, header.wire_len);
+            self.peers.at(peer).traffic.add(by_direction, header.time, header.whole_len());
             return None;
         }
         let (source, target) = packet.ends();
@@ -112,7 +112,7 @@ impl Summary {
             is_from_client: connection.endpoint.role == Role::Client && way == Way::Sent,
         };
         let peer = self.peers.at(place.peer);
-        peer.traffic.add(way, header.time, header.wire_len);
+        peer.traffic.add(way, header.time, header.whole_len());
         match &packet.transport {
             Transport::Tcp(tcp) => connection.segment(peer, way, tcp, header.time),
             Transport::Icmp(icmp) if is_unreachable(packet.protocol, icmp) => self.unreachable(icmp.payload),

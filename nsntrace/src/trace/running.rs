@@ -14,6 +14,7 @@ use crate::{
     check::{self, Present},
     config::{Config, Running},
     error::{Context, Error, Result},
+    limits::Limits,
     output::{encoder::Encoder, invoker::Invoker, section::Section, series::Series, writer::Writer},
     own_thread::Ongoing,
     ownership::processes::Processes,
@@ -22,22 +23,24 @@ use crate::{
     words::{Voice, plain, say},
 };
 
-/// Traces what is in a cgroup until somebody or something asks for the end, or the cgroup goes away.
+/// Traces what is in a cgroup until somebody or something asks for the end, or the cgroup goes away. Returns the exit status,
+/// for there is no program's: 1 where not all that was wanted could be written.
 ///
 /// # Errors
 /// Where the trace could not be made.
-pub fn running(config: &Config, running: &Running) -> Result<()> {
+pub fn running(config: &Config, running: &Running) -> Result<u8> {
     hold_reports()?;
     keep_children()?;
     let present = check::running(config, running)?;
+    Limits::take_over()?;
     let files = Series::open(&config.outfile, config.rotation, Invoker::from_env())?;
     let signals = Signals::take_over()?;
     let settings = Settings::of(config, Hook::Cgroup, present.filter.as_ref());
     let loading = Ongoing::start(move || Loaded::load(&settings)).context("start", "a thread")?;
     let loaded = done(loading, &signals)?;
-    let summary = event_loop()?.block_on(record(config, present, files, signals, loaded))?;
+    let (status, summary) = event_loop()?.block_on(record(config, present, files, signals, loaded))?;
     tell(config, summary);
-    Ok(())
+    Ok(status)
 }
 
 /// Attaches the capture, and follows it to its end.
@@ -47,7 +50,7 @@ async fn record(
     files: Series,
     signals: Signals,
     loaded: Loaded,
-) -> Result<Option<Counted>> {
+) -> Result<(u8, Option<Counted>)> {
     let voice = Voice::new(config.words);
     let audience = match files.file().is_stdout() {
         _ if config.as_extcap => Audience::of_extcap()?,
@@ -80,7 +83,7 @@ async fn record(
             say!("nsntrace: ended while packets were still being written to the trace");
         }
     }
-    followed.map(|()| recording.into_summary())
+    followed.map(|()| (recording.is_broken().into(), recording.into_summary()))
 }
 
 /// Until the end: somebody asks for it, the time is over, enough is written or no more can be, or the cgroup has gone.

@@ -31,6 +31,7 @@ pub const CASES: &[Case] = cases![
     each_signal_ends_it,
     ends_with_its_cgroup,
     ends_with_its_reader,
+    disk_full,
     others_are_not_disturbed,
     kill_leaves_nothing_attached,
     unit_names,
@@ -321,6 +322,20 @@ fn ends_with_its_reader(lab: &Lab) -> Result<()> {
     drop(run.stdout_pipe()?);
     run.wait()?.exited(0)?;
     assert_eq!(attached(one.path())?, NOTHING);
+    Ok(())
+}
+
+/// Here there is no program whose status it would be.
+fn disk_full(lab: &Lab) -> Result<()> {
+    let web = lab.web()?;
+    let disk = lab.dir().join("disk").display().to_string();
+    fs::create_dir(&disk)?;
+    lab.host(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", &disk])?.output()?;
+    let one = lab.cgroup("one")?;
+    let run = trace(lab, &one, &["-o", &format!("{disk}/x.pcap")])?;
+    run_in(lab, &one, &["curl", "-s", "-o", "page", &web.url])?;
+    let done = run.wait()?.exited(1)?;
+    ensure!(done.line_with("No space left")?.starts_with("nsntrace: "), "{}", done.stderr);
     Ok(())
 }
 

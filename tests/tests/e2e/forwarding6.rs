@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
-use nsntrace_tests::{HOST_DEVICE, Lab, Running, SOON, Snapshot, Web, until};
+use nsntrace_tests::{HOST_DEVICE, INTERNET_DEVICE, Lab, Running, SOON, Snapshot, Web, until};
 
 use crate::{Case, cases};
 
@@ -14,6 +14,7 @@ pub const CASES: &[Case] = cases![
     on_for_the_trace,
     router_stays_as_it_is,
     announced_route_survives,
+    two_routers_on_the_link,
     own_switches_of_devices_come_back,
     tracer_is_killed,
     five_at_once,
@@ -106,13 +107,13 @@ fn router_stays_as_it_is(lab: &Lab) -> Result<()> {
     lab.assert_clean(&before)
 }
 
-/// A router says that it is one, as radvd does: from fe80::2, for half an hour.
+/// A router says that it is one, as radvd does, for half an hour. Arguments: device, address.
 const ANNOUNCE: &str = "
 import socket, struct, sys
 announcer = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
 announcer.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
 index = socket.if_nametoindex(sys.argv[1])
-announcer.bind(('fe80::2', 0, 0, index))
+announcer.bind((sys.argv[2], 0, 0, index))
 announcer.sendto(struct.pack('!BBHBBHII', 134, 0, 0, 64, 0, 1800, 0, 0), ('ff02::1', 0, 0, index))
 ";
 
@@ -120,13 +121,12 @@ announcer.sendto(struct.pack('!BBHBBHII', 134, 0, 0, 64, 0, 1800, 0, 0), ('ff02:
 fn announced_route_survives(_: &Lab) -> Result<()> {
     each_way(|lab, way| {
         lab.ipv6_on_the_link()?;
-        // Else its neighbours find out that it is none.
-        lab.internet(["sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/all/forwarding"])?.output()?;
+        internet_routes(lab)?;
         let web = lab.web6()?;
         let announced = || sh(lab, "ip -6 route show default proto ra");
         let announce = || -> Result<String> {
             until("an announced route", SOON, || {
-                lab.internet(["python3", "-c", ANNOUNCE, "inet0"])?.output()?;
+                lab.internet(["python3", "-c", ANNOUNCE, INTERNET_DEVICE, "fe80::2"])?.output()?;
                 Ok(Some(announced()?).filter(|route| !route.is_empty()))
             })
         };
@@ -146,6 +146,28 @@ fn announced_route_survives(_: &Lab) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// Else its neighbours find out that it is no router.
+fn internet_routes(lab: &Lab) -> Result<()> {
+    lab.internet(["sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/all/forwarding"])?.output().map(drop)
+}
+
+/// To the host their routes are two, of the same metric.
+fn two_routers_on_the_link(lab: &Lab) -> Result<()> {
+    lab.ipv6_on_the_link()?;
+    internet_routes(lab)?;
+    lab.internet(["ip", "address", "add", "fe80::9/64", "dev", INTERNET_DEVICE, "nodad"])?.output()?;
+    let web = lab.web6()?;
+    until("two announced routes", SOON, || {
+        for router in ["fe80::2", "fe80::9"] {
+            lab.internet(["python3", "-c", ANNOUNCE, INTERNET_DEVICE, router])?.output()?;
+        }
+        Ok((sh(lab, "ip -6 route show default proto ra")?.lines().count() == 2).then_some(()))
+    })?;
+    let told = goes_on(waiting_with(lab, &["-d", HOST_DEVICE], &web)?, &web)?;
+    ensure!(!told.contains("no IPv6") && !told.contains("was changed"), "{told}");
+    Ok(())
 }
 
 /// Without routes, which tell for how long they are good.

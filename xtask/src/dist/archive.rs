@@ -36,8 +36,9 @@ pub fn archive(folder: &Path, package: &Path, time: u64) -> Result<PathBuf> {
     }
     let archive = folder.join(name.clone() + ".tar.gz");
     let mut tar = Command::new("tar");
-    // The same bytes whoever packs it, and whenever.
-    tar.args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner", &format!("--mtime=@{time}")]);
+    // The same whoever packs it, and whenever.
+    tar.args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--mode=u=rwX,go=rX"]);
+    tar.arg(format!("--mtime=@{time}"));
     tar.args(["--use-compress-program=gzip -9n", "--create", "--file"]).arg(&archive);
     run(tar.arg("--directory").arg(folder.join("files")).arg(&name))?;
     Ok(archive)

@@ -51,7 +51,7 @@ pub fn zsh(command: &Command) -> Result<String> {
 /// # Errors
 /// Where it is not as expected.
 pub fn fish(command: &Command) -> Result<String> {
-    let options: Vec<_> = command.get_arguments().filter_map(specification).collect();
+    let options: Vec<_> = command.get_arguments().flat_map(specifications).collect();
     let mut script = generate(Fish, command)?;
     for (name, _, function) in KNOWN {
         let known = command.get_arguments().find(|option| option.get_long() == Some(name));
@@ -63,26 +63,37 @@ pub fn fish(command: &Command) -> Result<String> {
     Ok(FISH.replace("@OPTIONS@", &options.join(" ")) + &script)
 }
 
-/// An option in the language of fish's argparse.
-fn specification(option: &Arg) -> Option<String> {
-    let takes = option.get_num_args()?;
+/// An option in the language of fish's argparse, and its other letters.
+fn specifications(option: &Arg) -> Vec<String> {
+    let Some(takes) = option.get_num_args() else { return Vec::new() };
     let value = match (takes.takes_values(), takes.min_values()) {
         (false, _) => "",
         (true, 0) => "=?",
         (true, _) => "=",
     };
-    match (option.get_short(), option.get_long()) {
-        (Some(short), Some(long)) => Some(format!("'{short}/{long}{value}'")),
-        (Some(short), None) => Some(format!("'{short}{value}'")),
-        (None, Some(long)) => Some(format!("'{long}{value}'")),
-        (None, None) => None,
-    }
+    let names = match (option.get_short(), option.get_long()) {
+        (Some(short), Some(long)) => Some(format!("{short}/{long}")),
+        (Some(short), None) => Some(short.to_string()),
+        (None, long) => long.map(str::to_owned),
+    };
+    let names = names.into_iter().chain(other_letters(option).into_iter().map(String::from));
+    names.map(|names| format!("'{names}{value}'")).collect()
+}
+
+/// An option's letters beside the one that the help shows.
+fn other_letters(option: &Arg) -> Vec<char> {
+    option.get_all_short_aliases().unwrap_or_default()
 }
 
 /// What clap makes, without the options that the help hides, which clap does not look at here.
 fn generate(shell: impl Generator, command: &Command) -> Result<String> {
     let mut script = Vec::new();
-    shell.try_generate(command, &mut script)?;
+    // It leaves out letters that the help does not show.
+    let shown = command.clone().mut_args(|option| {
+        let letters = other_letters(&option);
+        option.visible_short_aliases(letters)
+    });
+    shell.try_generate(&shown, &mut script)?;
     let script = String::from_utf8(script).context("a completion is no text")?;
     let hidden: Vec<_> =
         command.get_arguments().filter(|option| option.is_hide_set()).filter_map(Arg::get_long).collect();

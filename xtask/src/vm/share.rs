@@ -3,7 +3,6 @@
 use std::fs;
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -11,6 +10,7 @@ use std::process::{Child, Command};
 use anyhow::{Context, Result, ensure};
 
 use super::kernel::Kernel;
+use crate::shell::is_root;
 
 const SCRIPT: &str = include_str!("share.sh");
 /// Where Debian has it: part of qemu up to release 12, a package of its own since.
@@ -28,8 +28,7 @@ impl Share {
     ///
     /// `folder` takes its log and the place where the tree is put together.
     pub(super) fn start(kernel: &Kernel, exchange: &Path, control: &Path, folder: &Path) -> Result<Self> {
-        let owner = fs::metadata("/proc/self").context("cannot tell the user")?.uid();
-        ensure!(owner == 0, "only root can serve this machine's files to a guest");
+        ensure!(is_root(), "only root can serve this machine's files to a guest");
         let program = SERVERS.iter().find(|path| Path::new(path).exists());
         let program = program.context("no virtiofsd here: install qemu-system-common or virtiofsd")?;
         // Not below the target directory: the path of a socket has at most 107 bytes.

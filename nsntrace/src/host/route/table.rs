@@ -163,8 +163,13 @@ fn is_ours(rule: &RuleMessage, link: &str, table: u32) -> bool {
         && rule.attributes.contains(&RuleAttribute::Table(table))
 }
 
+/// Of several ways to the same, as two routers announce them, one is enough: a table takes no second one by the same device.
 async fn add(handle: &Handle, route: RouteMessage, device: &str) -> Result<()> {
-    handle.route().add(route).execute().await.context("copy", format_args!("a route by {device}"))
+    let added = handle.route().add(route).execute().await;
+    match added.context("copy", format_args!("a route by {device}")) {
+        Err(error) if error.errno() == Some(libc::EEXIST) => Ok(()),
+        result => result,
+    }
 }
 
 /// The same route in another table, without what only the kernel says of it.

@@ -12,8 +12,8 @@ use crate::{
 /// Most rounds on the same hosts.
 const ROUNDS: usize = 20;
 
-/// Fewest hosts of a contestant: an interval over fewer says nothing.
-const SESSIONS: usize = 6;
+/// Fewest hosts of a contestant, if there are as many rounds: an interval is over hosts, and of a few says little.
+const SESSIONS: usize = 18;
 
 /// More contestants than there are.
 const MOST: usize = 8;

@@ -1,0 +1,304 @@
+//! Against a kernel side made of plain files.
+
+use std::{
+    fs::File,
+    os::{fd::AsFd, unix::fs::FileExt},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::{self, ScopedJoinHandle},
+};
+
+use nsntrace_ebpf::{AHEAD, BEGUN, CHUNK, LANE_PACKET, LANE_RECORD, ahead, behind};
+
+use super::*;
+use crate::{
+    capture::{processors::Processors, ring::BUSY},
+    page,
+};
+
+fn bytes_of(header: RecordHeader) -> [u8; RecordHeader::SIZE] {
+    // SAFETY: plain data without padding.
+    unsafe { std::mem::transmute(header) }
+}
+
+/// A record as the kernel side makes it.
+fn record(time: u64, length: u32) -> Vec<u8> {
+    let header = RecordHeader { time, cap_len: length, wire_len: length, ..RecordHeader::default() };
+    let mut record = bytes_of(header).to_vec();
+    record.resize(record.len() + length as usize, 0);
+    record
+}
+
+/// A kernel side made of plain files, and the reader.
+struct Bench {
+    ring_file: File,
+    ring: Ring,
+    produced: u64,
+    lanes_file: File,
+    processors: Arc<Processors>,
+    lanes: Lanes,
+    batch: Batch,
+    out: Vec<u64>,
+}
+
+const RING: usize = 4 << 20;
+const CHUNKS: usize = 2;
+const LANE: u64 = (CHUNKS * CHUNK) as u64;
+
+fn file(length: usize) -> File {
+    let file = tempfile::tempfile().expect("a file");
+    file.set_len(length as u64).expect("long enough");
+    file
+}
+
+impl Bench {
+    fn new(cpus: usize) -> Self {
+        // What wraps round is not tried here: a file cannot be mapped twice in a row.
+        let ring_file = file(2 * page::size() as usize + 2 * RING);
+        let books = file(cpus * size_of::<nsntrace_ebpf::Processor>());
+        let lanes_file = file(cpus * CHUNKS * CHUNK);
+        let processors = Arc::new(
+            Processors::map(books.as_fd(), cpus, u32::try_from(LANE).expect("small"), 0).expect("mapped"),
+        );
+        Self {
+            ring: Ring::map(ring_file.try_clone().expect("a descriptor").into(), RING).expect("mapped"),
+            ring_file,
+            produced: 0,
+            lanes: Lanes::map(lanes_file.as_fd(), processors.clone()).expect("mapped"),
+            lanes_file,
+            processors,
+            batch: Batch::default(),
+            out: Vec::new(),
+        }
+    }
+
+    /// Behind a gap. Returns the record's place.
+    fn push(&mut self, record: &[u8]) -> u64 {
+        let (header, packet) = record.split_at(RecordHeader::SIZE);
+        let gap = u8::try_from(self.produced % 64).expect("small");
+        let header = RecordHeader { gap, ..self::header(header) };
+        let data = [&bytes_of(header)[..], &vec![0xff; gap.into()], packet].concat();
+        let length = u32::try_from(data.len()).expect("short").to_ne_bytes();
+        let place = u64::from(2 * page::size()) + self.produced;
+        self.ring_file.write_all_at(&length, place).expect("written");
+        self.ring_file.write_all_at(&data, place + 8).expect("written");
+        self.produced += (data.len() + 8).next_multiple_of(8) as u64;
+        self.ring_file.write_all_at(&self.produced.to_ne_bytes(), page::size().into()).expect("written");
+        place
+    }
+
+    /// Lets a record be one that is still being written, or no longer.
+    fn toggle(&mut self, place: u64) {
+        let mut length = [0; 4];
+        self.ring_file.read_exact_at(&mut length, place).expect("read");
+        let length = u32::from_ne_bytes(length) ^ BUSY;
+        self.ring_file.write_all_at(&length.to_ne_bytes(), place).expect("written");
+    }
+
+    /// Where the lane is full, into the ring.
+    fn append(&mut self, cpu: usize, record: &[u8]) {
+        let head = self.processors.head(cpu);
+        if head + (LANE_RECORD + 2 * AHEAD) as u64 - self.processors.tail(cpu) > LANE {
+            self.push(record);
+            return;
+        }
+        let place = cpu as u64 * LANE + head % LANE;
+        self.lanes_file.write_all_at(record, place).expect("written");
+        self.processors.set_head(cpu, behind(head, record.len() as u64));
+        let at = usize::try_from(head % CHUNK as u64).expect("small");
+        let Some(part) = ahead(at, at + record.len()) else { return };
+        for line in (part..part + AHEAD).step_by(64) {
+            let place = place - at as u64 + line as u64;
+            self.lanes_file.write_all_at(&[0; 8], place).expect("written");
+        }
+    }
+
+    fn drain(&mut self, settled: u64) {
+        while self.drain_part(settled) == Left::More {}
+    }
+
+    fn drain_part(&mut self, settled: u64) -> Left {
+        let left = self.batch.fill(&self.ring, &self.lanes, settled);
+        let out = &mut self.out;
+        let _: ControlFlow<()> = self.batch.hand_out(&self.ring, &self.lanes, |header, packet| {
+            assert_eq!(packet, vec![0; header.cap_len as usize]);
+            out.push(header.time);
+            ControlFlow::Continue(())
+        });
+        self.batch.release(&mut self.ring, &mut self.lanes);
+        left
+    }
+}
+
+#[test]
+fn what_is_taken_ahead_is_free_and_in_the_chunk() {
+    let mut taken = 0;
+    for at in (0..=CHUNK - LANE_RECORD).step_by(8) {
+        for length in 1..=LANE_PACKET as usize {
+            let end = at + RecordHeader::SIZE + length;
+            let Some(part) = ahead(at, end) else { continue };
+            assert!(part >= end && part <= end + AHEAD && part + AHEAD <= CHUNK, "{at} {length}: {part}");
+            taken += 1;
+        }
+    }
+    assert!(taken > 0);
+}
+
+#[test]
+fn what_is_too_young_stays_where_it_is() {
+    let mut bench = Bench::new(2);
+    for time in [10, 11, 12] {
+        bench.append(0, &record(time, 60));
+    }
+    bench.push(&record(9, 1500));
+    bench.append(1, &record(8, 60));
+    bench.drain(11);
+    assert_eq!(bench.out, [8, 9, 10, 11]);
+    assert!(!bench.lanes.are_empty());
+    bench.drain(12);
+    assert_eq!(bench.out, [8, 9, 10, 11, 12]);
+    assert!(bench.lanes.are_empty());
+}
+
+#[test]
+fn a_lane_waits_for_what_is_older_in_the_ring() {
+    let mut bench = Bench::new(1);
+    bench.push(&record(30, 1500));
+    bench.push(&record(20, 1500));
+    bench.append(0, &record(25, 60));
+    bench.drain(26);
+    assert!(bench.out.is_empty());
+    bench.drain(30);
+    assert_eq!(bench.out, [20, 25, 30]);
+}
+
+#[test]
+fn what_finds_its_lane_full_goes_by_the_ring() {
+    let mut bench = Bench::new(1);
+    let sent: Vec<u64> = (1..2000).collect();
+    sent.iter().for_each(|time| bench.append(0, &record(*time, 100)));
+    assert!(!bench.ring.is_empty());
+    bench.drain(u64::MAX);
+    assert_eq!(bench.out, sent);
+    assert!(bench.ring.is_empty() && bench.lanes.are_empty());
+}
+
+#[test]
+fn a_burst_goes_out_in_parts_and_in_order() {
+    let mut bench = Bench::new(1);
+    let mut times: Vec<u64> = (1..3000).map(|count| count * 10_000).collect();
+    // Two swapped, each time 70 apart, or 700 microseconds.
+    (0..2900).step_by(100).for_each(|first| times.swap(first, first + 70));
+    times.iter().for_each(|time| {
+        bench.push(&record(*time, 1000));
+    });
+    let mut parts = 0;
+    let mut left = Left::More;
+    while left != Left::Nothing {
+        let before = bench.ring.position();
+        left = bench.drain_part(u64::MAX);
+        assert!(bench.ring.position() - before <= bench.ring.part());
+        parts += 1;
+    }
+    assert!(parts > 6, "{parts}");
+    times.sort_unstable();
+    assert_eq!(bench.out, times);
+}
+
+#[test]
+fn what_came_at_the_same_time_goes_out_together() {
+    let mut bench = Bench::new(1);
+    let times: Vec<u64> = (STAMPED..STAMPED + 3000).rev().collect();
+    times.iter().for_each(|time| {
+        bench.push(&record(*time, 1000));
+    });
+    assert_eq!(bench.drain_part(u64::MAX), Left::Nothing);
+    assert!(bench.out.is_sorted());
+    assert_eq!(bench.out.len(), times.len());
+}
+
+#[test]
+fn who_is_hidden_behind_another_holds_younger_ones_back() {
+    let mut bench = Bench::new(1);
+    let [first, second] = [10, 15].map(|time| bench.push(&record(time, 1500)));
+    bench.toggle(first);
+    bench.toggle(second);
+    bench.append(0, &record(18, 60));
+    bench.drain(20);
+    assert!(bench.out.is_empty());
+    bench.toggle(first);
+    bench.drain(30);
+    assert!(bench.out.is_empty());
+    bench.toggle(second);
+    bench.drain(40);
+    assert_eq!(bench.out, [10, 15, 18]);
+}
+
+/// Two processors write at the same time as the reader takes, and may be held up in the middle of it.
+#[test]
+fn nobody_is_overtaken_by_who_was_stamped_later() {
+    const EACH: usize = 20_000;
+    let mut bench = Bench::new(2);
+    let (lanes, processors) = (bench.lanes_file.try_clone().expect("a descriptor"), bench.processors.clone());
+    let clock = AtomicU64::new(1);
+    let write = |cpu: usize| {
+        for _ in 0..EACH {
+            let head = processors.head(cpu);
+            while head + (LANE_RECORD + 2 * AHEAD) as u64 - processors.tail(cpu) > LANE {
+                thread::yield_now();
+            }
+            processors.set_head(cpu, head | BEGUN);
+            let record = record(clock.fetch_add(1, Ordering::SeqCst), 60);
+            thread::yield_now();
+            lanes.write_all_at(&record, cpu as u64 * LANE + head % LANE).expect("written");
+            processors.set_head(cpu, behind(head, record.len() as u64));
+        }
+    };
+    thread::scope(|scope| {
+        let write = &write;
+        let writers = [0, 1].map(|cpu| scope.spawn(move || write(cpu)));
+        while !writers.iter().all(ScopedJoinHandle::is_finished) {
+            bench.drain(clock.load(Ordering::SeqCst) - 1);
+        }
+    });
+    bench.drain(u64::MAX);
+    assert_eq!(bench.out.len(), 2 * EACH);
+    assert!(bench.out.is_sorted());
+}
+
+/// Three processors stamp packets and let them be seen some time later, by one way or the other, while the reader
+/// looks at any moment: each packet comes out once, the lanes going round and round.
+#[test]
+fn nothing_is_lost_or_doubled() {
+    for seed in 0..30 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut bench = Bench::new(3);
+        let mut sent = Vec::new();
+        let mut stamped: [Option<u64>; 3] = [None; 3];
+        let mut now = 1000;
+        for _ in 0..20_000 {
+            now += random.u64(1..4);
+            let cpu = random.usize(..3);
+            match stamped[cpu].take() {
+                None => stamped[cpu] = Some(now),
+                Some(time) => {
+                    if random.u32(..10) < 9 {
+                        bench.append(cpu, &record(time, random.u32(1..257)));
+                    } else {
+                        bench.push(&record(time, random.u32(257..400)));
+                    }
+                    sent.push(time);
+                }
+            }
+            if random.u32(..100) == 0 {
+                bench.drain(now.saturating_sub(random.u64(1..30)));
+            }
+        }
+        bench.drain(u64::MAX);
+        sent.sort_unstable();
+        bench.out.sort_unstable();
+        assert_eq!(bench.out, sent, "seed {seed}");
+    }
+}

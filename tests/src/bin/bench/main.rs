@@ -125,10 +125,10 @@ impl Part {
     /// of packets.
     fn rounds(self) -> usize {
         match self {
-            Self::Flood | Self::Filter => 400,
-            Self::Senders | Self::Cgroup | Self::Summary | Self::Owners => 300,
+            Self::Flood | Self::Filter | Self::Cgroup | Self::Summary | Self::Owners => 300,
+            Self::Senders => 200,
             Self::Start => 60,
-            Self::Bulk => 36,
+            Self::Bulk => 28,
             Self::Idle | Self::Memory => 10,
             Self::Live | Self::Fidelity => 3,
         }

@@ -125,19 +125,21 @@ impl Changes {
         self.journal().changes()
     }
 
-    /// Undoes everything. What fails is returned; its record stays for the next start.
-    pub fn undo(mut self) -> Vec<Error> {
-        self.undo_early(&[], || {})
+    /// Undoes everything, as where it is dropped. What fails is said; its record stays for the next start.
+    pub fn undo(self) {
+        drop(self);
     }
 
     /// The same before everything that knows of it has ended. Nothing is to be changed or asked any more. `held` may be
     /// closed then: the guardian has it too, and waits for the kernel, as who closes the last one does. `before_the_network`
     /// comes before the kernel may say something of that by the link.
-    pub fn undo_early(&mut self, held: &[BorrowedFd<'_>], before_the_network: impl FnOnce()) -> Vec<Error> {
+    pub fn undo_early(&mut self, held: &[BorrowedFd<'_>], before_the_network: impl FnOnce()) {
         lifeline::RECORD.hold(None);
-        let Some(journal) = self.journal.take() else { return Vec::new() };
+        let Some(journal) = self.journal.take() else { return };
         let delete_link = |name: &str, tag: &str| self.guardian.delete_link(name, tag, held);
-        undo::undo(&self.dir, journal, None, before_the_network, delete_link)
+        for error in undo::undo(&self.dir, journal, None, before_the_network, delete_link) {
+            say!("nsntrace: {}", plain(&error.to_string()));
+        }
     }
 
     fn journal(&self) -> &Journal {
@@ -147,8 +149,6 @@ impl Changes {
 
 impl Drop for Changes {
     fn drop(&mut self) {
-        for error in self.undo_early(&[], || {}) {
-            say!("nsntrace: {}", plain(&error.to_string()));
-        }
+        self.undo_early(&[], || {});
     }
 }

@@ -91,7 +91,8 @@ pub fn join(
     })?;
     changes.make(leaf.change(), || leaf.create())?;
     inside::configure(netns, &names.inner, &subnet)?;
-    forwarding::allow(&names.outer)?;
+    // It goes away with the link.
+    forwarding::switch_on(&names.outer)?;
     let switches = forward::ipv4(&mut changes, ways.inlets)?;
     let mut leads_out = true;
     if let Some((device, table)) = ways.only_by {

@@ -53,7 +53,7 @@ use crate::{
     tls_keys::{KeyFile, Keys},
     tracee::{self, Start, Streams},
     tree::Tree,
-    words::{Voice, plain, say},
+    words::{Voice, say},
 };
 
 /// How often the running count is renewed.
@@ -88,9 +88,7 @@ pub fn program(config: &Config) -> Result<u8> {
 
     let trace = record(config, &mut host, files, limits, signals, &netns, &mut changes, joined, attached);
     let ended = event_loop()?.block_on(trace);
-    for error in changes.undo() {
-        say!("nsntrace: {}", plain(&error.to_string()));
-    }
+    changes.undo();
     let (status, summary) = ended?;
     tell(config, summary);
     Ok(status)
@@ -187,9 +185,7 @@ async fn record(
     // end may tell that the host is no router any more. For the watch of the covers the kernel waits too.
     let mut held = recording.links(&joined.names.inner);
     held.extend(keeper.watch());
-    for error in changes.undo_early(&held, || recording.close()) {
-        say!("nsntrace: {}", plain(&error.to_string()));
-    }
+    changes.undo_early(&held, || recording.close());
     tokio::select! {
         finished = recording.finish() => finished?,
         // Wireshark asks for the end however it came about, and more than once.

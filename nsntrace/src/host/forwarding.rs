@@ -22,14 +22,6 @@ pub fn is_router() -> Result<bool> {
     sysctl::is_on("ipv4/ip_forward")
 }
 
-/// Lets what comes in at the link pass. The setting goes away with the link.
-///
-/// # Errors
-/// Where the setting cannot be written.
-pub fn allow(link: &str) -> Result<()> {
-    set(link, true)
-}
-
 /// Switches forwarding on where it was off. A host that did not forward does so now for what goes to traced programs,
 /// and for nothing else, by the rule of [`guard`], which is there before.
 ///

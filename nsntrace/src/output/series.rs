@@ -41,8 +41,9 @@ impl Series {
     /// # Errors
     /// Where the user may not write there.
     pub fn check(outfile: &Outfile, rotation: Rotation, invoker: Option<Invoker>) -> Result<Outfile> {
-        let first = FileNames::new(outfile.clone(), rotation, now()).present()?;
-        TraceFile::check(&first, invoker).map(|()| first)
+        let names = FileNames::new(outfile.clone(), rotation, now());
+        let first = names.present()?;
+        TraceFile::check(&first, invoker, names.are_several()).map(|()| first)
     }
 
     /// Gives up what the calling thread may do beyond what the files take: from here on it is to be the one that writes them.

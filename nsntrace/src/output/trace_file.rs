@@ -66,12 +66,13 @@ impl TraceFile {
     /// Whether it could be opened; nothing is made, and no reader of a pipe is waited for.
     ///
     /// # Errors
-    /// Where the user may not write there.
-    pub fn check(outfile: &Outfile, invoker: Option<Invoker>) -> Result<()> {
+    /// As [`TraceFile::open`].
+    pub fn check(outfile: &Outfile, invoker: Option<Invoker>, one_of_several: bool) -> Result<()> {
         let Outfile::Path(path) = outfile else { return Ok(()) };
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let look = || match path.metadata() {
             Ok(found) if found.is_dir() => Err(io::Error::from_raw_os_error(libc::EISDIR)),
+            Ok(found) if one_of_several && !found.is_file() => Err(not_regular()),
             Ok(_) => Ok(eaccess(path, AccessFlags::W_OK)?),
             Err(_) => Ok(eaccess(folder.unwrap_or(Path::new(".")), AccessFlags::W_OK)?),
         };
@@ -179,12 +180,16 @@ fn open(path: &Path, only_regular: bool) -> io::Result<(File, bool)> {
             // A symbolic link that leads nowhere yet exists too, and is created through.
             let file = options.create(true).open(path)?;
             if only_regular && !file.metadata()?.is_file() {
-                return Err(io::Error::other("it is no regular file, as -C and -G need them"));
+                return Err(not_regular());
             }
             Ok((file, false))
         }
         Err(error) => Err(error),
     }
+}
+
+fn not_regular() -> io::Error {
+    io::Error::other("it is no regular file, as -C and -G need them")
 }
 
 /// Where the next write goes.

@@ -108,6 +108,9 @@ fn what_the_command_line_names(lab: &Lab) -> Result<()> {
     ] {
         ensure!(line(&told, what)?.0 == state, "{what}:\n{told}");
     }
+    let told = check(lab, &[], &["-C", "1", "-o", "/dev/null"])?.exited(1)?.text();
+    let (state, why) = line(&told, "-o")?;
+    ensure!(state == "missing" && why.contains("no regular file"), "{told}");
     Ok(())
 }
 

@@ -93,6 +93,20 @@ impl Recording {
         self.ended().await
     }
 
+    /// The same, unless somebody insists on the end before that.
+    ///
+    /// # Errors
+    /// Where the capture cannot be ended.
+    pub async fn finish_unless(&mut self, insisted: impl Future<Output = ()>) -> Result<()> {
+        tokio::select! {
+            finished = self.finish() => finished,
+            () = insisted => {
+                say!("nsntrace: ended while packets were still being written to the trace");
+                Ok(())
+            }
+        }
+    }
+
     /// Whether the file took no more before the end. A reader who goes away has enough.
     pub fn is_broken(&self) -> bool {
         self.is_broken

@@ -183,11 +183,16 @@ impl Stoppable {
 
     /// Does something in between, which Ctrl-Z does not stop half way.
     pub fn except<T>(&self, work: impl FnOnce() -> T) -> T {
-        // It fails for a set that is none, and this is one.
-        let _ = Self::set().thread_block();
+        Self::hold_off();
         let result = work();
+        // As below.
         let _ = Self::set().thread_unblock();
         result
+    }
+
+    fn hold_off() {
+        // It fails for a set that is none, and this is one.
+        let _ = Self::set().thread_block();
     }
 
     fn set() -> SigSet {
@@ -197,8 +202,7 @@ impl Stoppable {
 
 impl Drop for Stoppable {
     fn drop(&mut self) {
-        // It fails for a set that is none, and this is one.
-        let _ = Self::set().thread_block();
+        Self::hold_off();
     }
 }
 

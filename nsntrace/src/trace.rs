@@ -53,7 +53,7 @@ use crate::{
     tls_keys::{KeyFile, Keys},
     tracee::{self, Start, Streams},
     tree::Tree,
-    words::{Voice, say},
+    words::Voice,
 };
 
 /// How often the running count is renewed.
@@ -186,18 +186,16 @@ async fn record(
     let mut held = recording.links(&joined.names.inner);
     held.extend(keeper.watch());
     changes.undo_early(&held, || recording.close());
-    tokio::select! {
-        finished = recording.finish() => finished?,
-        // Wireshark asks for the end however it came about, and more than once.
-        () = insisting(life.asked_to_end()), if !config.as_extcap => {
-            say!("nsntrace: ended while packets were still being written to the trace");
-        }
-    }
+    recording.finish_unless(insisting(config, life.asked_to_end())).await?;
     quiet.and(followed).map(|status| (status, recording.into_summary()))
 }
 
-/// Somebody asks for the end, and it does not come: what was asked before that was near may be heard only now.
-async fn insisting(asked: impl Future<Output = ()>) {
+/// Somebody asks for the end, and it does not come: what was asked before that was near may be heard only now. Wireshark asks
+/// for the end however it came about, and more than once.
+async fn insisting(config: &Config, asked: impl Future<Output = ()>) {
+    if config.as_extcap {
+        return std::future::pending().await;
+    }
     asked.await;
     sleep(SAME_REQUEST).await;
 }

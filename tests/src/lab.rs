@@ -132,6 +132,15 @@ impl Lab {
         })
     }
 
+    /// A folder that has only so much room, such as `300k`, on the fake host. It is mounted there alone.
+    pub fn small_disk(&self, size: &str) -> Result<String> {
+        let disk = self.dir().join("disk");
+        fs::create_dir(&disk)?;
+        let disk = disk.display().to_string();
+        self.host(["mount", "-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs", &disk])?.output()?;
+        Ok(disk)
+    }
+
     /// Joins them by a second cable, `eth2` 10.98.0.1 on the host: the servers are behind that one too, but
     /// only a route of last resort leads there.
     pub fn second_cable(&self) -> Result<()> {

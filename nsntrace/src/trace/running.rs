@@ -77,12 +77,7 @@ async fn record(
     let followed = follow(config, &mut present, &mut recording, removal, &signals, &audience, log).await;
     drop(stoppable);
     tell_of_strangers(&mut present, voice);
-    tokio::select! {
-        finished = recording.finish() => finished?,
-        () = insisting(signals.asked_to_end()), if !config.as_extcap => {
-            say!("nsntrace: ended while packets were still being written to the trace");
-        }
-    }
+    recording.finish_unless(insisting(config, signals.asked_to_end())).await?;
     followed.map(|()| (recording.is_broken().into(), recording.into_summary()))
 }
 

@@ -328,9 +328,7 @@ fn ends_with_its_reader(lab: &Lab) -> Result<()> {
 /// Here there is no program whose status it would be.
 fn disk_full(lab: &Lab) -> Result<()> {
     let web = lab.web()?;
-    let disk = lab.dir().join("disk").display().to_string();
-    fs::create_dir(&disk)?;
-    lab.host(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", &disk])?.output()?;
+    let disk = lab.small_disk("300k")?;
     let one = lab.cgroup("one")?;
     let run = trace(lab, &one, &["-o", &format!("{disk}/x.pcap")])?;
     run_in(lab, &one, &["curl", "-s", "-o", "page", &web.url])?;

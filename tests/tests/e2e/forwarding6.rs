@@ -117,6 +117,10 @@ announcer.bind((sys.argv[2], 0, 0, index))
 announcer.sendto(struct.pack('!BBHBBHII', 134, 0, 0, 64, 0, 1800, 0, 0), ('ff02::1', 0, 0, index))
 ";
 
+fn announced_by(lab: &Lab, router: &str) -> Result<()> {
+    lab.internet(["python3", "-c", ANNOUNCE, INTERNET_DEVICE, router])?.output().map(drop)
+}
+
 /// Removing it is what Linux does when a host becomes a router.
 fn announced_route_survives(_: &Lab) -> Result<()> {
     each_way(|lab, way| {
@@ -126,7 +130,7 @@ fn announced_route_survives(_: &Lab) -> Result<()> {
         let announced = || sh(lab, "ip -6 route show default proto ra");
         let announce = || -> Result<String> {
             until("an announced route", SOON, || {
-                lab.internet(["python3", "-c", ANNOUNCE, INTERNET_DEVICE, "fe80::2"])?.output()?;
+                announced_by(lab, "fe80::2")?;
                 Ok(Some(announced()?).filter(|route| !route.is_empty()))
             })
         };
@@ -161,7 +165,7 @@ fn two_routers_on_the_link(lab: &Lab) -> Result<()> {
     let web = lab.web6()?;
     until("two announced routes", SOON, || {
         for router in ["fe80::2", "fe80::9"] {
-            lab.internet(["python3", "-c", ANNOUNCE, INTERNET_DEVICE, router])?.output()?;
+            announced_by(lab, router)?;
         }
         Ok((sh(lab, "ip -6 route show default proto ra")?.lines().count() == 2).then_some(()))
     })?;

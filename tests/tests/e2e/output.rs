@@ -131,9 +131,7 @@ fn refused(lab: &Lab, file: &str, word: &str) -> Result<()> {
 
 fn disk_full(lab: &Lab) -> Result<()> {
     let web = lab.web()?;
-    let disk = lab.dir().join("disk").display().to_string();
-    fs::create_dir(&disk)?;
-    lab.host(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", &disk])?.output()?;
+    let disk = lab.small_disk("300k")?;
     let before = lab.snapshot()?;
     let file = format!("{disk}/x.pcap");
     let program = r#"curl -s -o page "$1" && exit 5"#;
@@ -142,7 +140,6 @@ fn disk_full(lab: &Lab) -> Result<()> {
     assert!(fs::read(done.dir.join("page"))? == web.body, "the program was harmed");
     let line = done.line_with("No space left")?;
     assert!(line.starts_with("nsntrace: ") && line.contains("x.pcap"), "{line}");
-    // The disk is mounted on the fake host alone.
     let copy = lab.host(["cp", &file, "."])?.run()?.exited(0)?.trace_at("x.pcap");
     assert!(copy.count()? > 0);
     assert_eq!(copy.count()?, done.captured()?);
@@ -152,9 +149,7 @@ fn disk_full(lab: &Lab) -> Result<()> {
 /// Whole packets only, behind what was in the file.
 fn disk_full_on_stdout(lab: &Lab) -> Result<()> {
     let web = lab.web()?;
-    let disk = lab.dir().join("disk").display().to_string();
-    fs::create_dir(&disk)?;
-    lab.host(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", &disk])?.output()?;
+    let disk = lab.small_disk("300k")?;
     let binary = nsntrace_binary()?.display().to_string();
     let script = r#""$0" -o - curl -s -o page "$1" > "$2/x.pcap""#;
     let done = lab.tracer(["sh", "-c", script, &binary, &web.url, &disk])?.run()?.exited(0)?;

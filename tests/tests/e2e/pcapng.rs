@@ -259,14 +259,11 @@ fn stream_is_live(lab: &Lab) -> Result<()> {
 /// Whole packets only, and no more than said.
 fn disk_full(lab: &Lab) -> Result<()> {
     let web = lab.web()?;
-    let disk = lab.dir().join("disk").display().to_string();
-    fs::create_dir(&disk)?;
-    lab.host(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", &disk])?.output()?;
+    let disk = lab.small_disk("300k")?;
     let file = format!("{disk}/x.pcapng");
     let done = lab.nsntrace(["-o", &file, "curl", "-s", "-o", "page", &web.url])?.run()?.exited(0)?;
     let line = done.line_with("No space left")?;
     assert!(line.starts_with("nsntrace: ") && line.contains("x.pcapng"), "{line}");
-    // The disk is mounted on the fake host alone.
     let copy = lab.host(["cp", &file, "."])?.run()?.exited(0)?;
     let packets = read(&copy)?.packets.len() as u64;
     assert!(packets > 0);

@@ -292,16 +292,13 @@ fn next_file_that_may_not_be_written(lab: &Lab) -> Result<()> {
 
 fn disk_full(lab: &Lab) -> Result<()> {
     let web = lab.web()?;
-    let disk = lab.dir().join("disk").display().to_string();
-    fs::create_dir(&disk)?;
-    lab.host(["mount", "-t", "tmpfs", "-o", "size=2500k", "tmpfs", &disk])?.output()?;
+    let disk = lab.small_disk("2500k")?;
     for format in ["pcap", "pcapng"] {
         let file = format!("{disk}/x");
         let words = ["-o", &file, "--format", format, "-C", "1", "curl", "-s", "-o", "/dev/null", &web.url];
         let done = lab.nsntrace(words)?.run()?.exited(0)?;
         let line = done.line_with("No space left")?;
         assert!(line.starts_with("nsntrace: ") && line.contains("/x2: "), "{line}");
-        // The disk is mounted on the fake host alone.
         let copy = lab.host(["sh", "-c", &format!("mv {disk}/* .")])?.run()?.exited(0)?;
         assert_eq!(names(&copy.dir)?, ["x", "x1", "x2"]);
         let mut packets = 0;

@@ -2,6 +2,8 @@
 
 use clap::{Arg, Command, ValueHint};
 
+use super::completions::other_letters;
+
 const SCRIPT: &str = r#"# Completion of nsntrace(1), for bash-completion.
 
 _nsntrace()
@@ -64,8 +66,7 @@ fn name(option: &Arg) -> Option<String> {
 /// A word that wants the next one, as `--outfile`, and `-o` alone or behind a flag.
 fn pattern(option: &Arg, flags: &str) -> String {
     let long = option.get_long().map(|long| format!("--{long}"));
-    let aliases = option.get_all_short_aliases().unwrap_or_default();
-    let shorts: String = option.get_short().into_iter().chain(aliases).collect();
+    let shorts: String = option.get_short().into_iter().chain(other_letters(option)).collect();
     let short = (!shorts.is_empty()).then(|| format!("-[{shorts}] | -[{flags}][{shorts}]"));
     [long, short].into_iter().flatten().collect::<Vec<_>>().join(" | ")
 }

@@ -81,7 +81,7 @@ fn specifications(option: &Arg) -> Vec<String> {
 }
 
 /// An option's letters beside the one that the help shows.
-fn other_letters(option: &Arg) -> Vec<char> {
+pub fn other_letters(option: &Arg) -> Vec<char> {
     option.get_all_short_aliases().unwrap_or_default()
 }
 

@@ -6,8 +6,10 @@ pub mod ownership;
 
 /// Names under which user space finds the parts of the object.
 pub mod names {
-    /// The ring buffer of captured packets.
+    /// The ring buffer of captured packets for those that find no room in [`NEAR`].
     pub const RING: &str = "RING";
+    /// The ring buffer that packets go into first. It is so small that processors have it in their caches.
+    pub const NEAR: &str = "NEAR";
     /// The array with a [`Processor`](crate::Processor) for each possible CPU, which user space maps.
     pub const PROCESSORS: &str = "PROCESSORS";
     /// The array with the [`Chunk`](crate::Chunk)s of all lanes, which user space maps: first those of CPU 0.
@@ -22,7 +24,7 @@ pub mod names {
     pub const CGROUP_EGRESS: &str = "cgroup_egress";
     /// The `u32` global that is not 0 where parts of a lane are taken [`AHEAD`](crate::AHEAD).
     pub const TAKES_AHEAD: &str = "TAKES_AHEAD";
-    /// The `u64` global with the bytes, a power of two, which make a reader that does not sleep be woken when they have come into the
+    /// The `u64` global with the bytes, a power of two, which make a reader that does not sleep be woken when they have come into a
     /// ring buffer.
     pub const MUCH: &str = "MUCH";
 }
@@ -49,7 +51,7 @@ pub mod direction {
 /// Bytes that the kernel itself puts before each record of a ring buffer.
 pub const PREFIX: usize = 8;
 
-/// What stands before each packet in the ring buffer; `gap` bytes of nothing and `cap_len` of packet follow.
+/// What stands before each packet in a ring buffer or a lane; `gap` bytes of nothing and `cap_len` of packet follow.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecordHeader {
@@ -76,7 +78,7 @@ pub struct RecordHeader {
 }
 
 impl RecordHeader {
-    /// Bytes that the header takes in the ring buffer.
+    /// Bytes that the header takes there.
     pub const SIZE: usize = size_of::<Self>();
 
     /// Length of the packet on the wire in bytes, with a tag that stands in `vlan_tci`.
@@ -105,9 +107,9 @@ pub struct Counters {
     pub filtered: u64,
     /// Packets that are wanted.
     pub matched: u64,
-    /// Packets that user space gets, by the ring buffer or by a lane.
+    /// Packets that user space gets, by a ring buffer or by a lane.
     pub captured: u64,
-    /// Packets lost because the ring buffer was full, or, which does not happen, because the kernel did not hand them out.
+    /// Packets lost because the ring buffers were full, or, which does not happen, because the kernel did not hand them out.
     pub dropped: u64,
     /// Captured packets of which the snapshot length kept only a part.
     pub cut: u64,
@@ -123,7 +125,7 @@ pub struct Processor {
     pub head: u64,
     /// Position up to which user space has taken the records.
     pub tail: u64,
-    /// Bytes of its lane. 0 while user space waits for the ring buffer to wake it: no packet goes into a lane then. Where lanes
+    /// Bytes of its lane. 0 while user space waits for a ring buffer to wake it: no packet goes into a lane then. Where lanes
     /// are not used, a number that is too small for any.
     pub room: u32,
     /// Bytes to keep of a packet. 0 before the trace begins: packets that pass before are none of it, and are not counted.
@@ -141,7 +143,7 @@ const _: () = assert!(BEGUN < ALIGN as u64);
 ///
 /// A lane is a ring of a CPU's own for small packets: nobody else writes there, so a packet needs no reservation, and
 /// user space, which comes by every few milliseconds, reads it where it lies. It has a power of two of chunks. When it is
-/// full but for two parts of [`AHEAD`], packets go into the ring buffer.
+/// full but for two parts of [`AHEAD`], packets go into a ring buffer.
 ///
 /// Records, each a [`RecordHeader`] with its packet, lie at multiples of [`ALIGN`], and none in two chunks. Positions
 /// are counted in bytes from the beginning of the trace; [`behind`] says where the next record is. The kernel side

@@ -28,6 +28,10 @@ use capture::{Hook, capture};
 #[map]
 static RING: RingBuf = RingBuf::with_byte_size(32 << 20, 0);
 
+/// User space sets the size.
+#[map]
+static NEAR: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
 /// User space sets the number of elements.
 #[map]
 static PROCESSORS: Array<Processor> = Array::with_max_entries(1, BPF_F_MMAPABLE);

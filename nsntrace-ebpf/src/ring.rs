@@ -1,4 +1,4 @@
-//! A place in the ring buffer, of a size that fits the packet.
+//! A place in a ring buffer, of a size that fits the packet.
 //!
 //! The kernel reserves sizes that the verifier knows as constants. One size for all would waste the ring on
 //! 64 KiB for an ACK, so there are classes.
@@ -11,7 +11,7 @@ use aya_ebpf::{
 };
 use nsntrace_ebpf::{MAX_SNAPLEN, PREFIX, Processor, RecordHeader};
 
-use crate::{RING, capture::Packet, wake};
+use crate::{NEAR, RING, capture::Packet, wake};
 
 /// Bytes of a cache line. To where none begins, some processors copy half as fast.
 const LINE: u64 = 64;
@@ -22,7 +22,7 @@ const LONG: u64 = 1024;
 /// Bytes of a record from the beginning of a cache line to where its packet is without a gap.
 const HEADERS: u64 = (PREFIX + RecordHeader::SIZE) as u64;
 
-/// Puts header and packet into the ring buffer; false if there was no room.
+/// Puts header and packet into a ring buffer; false if there was no room.
 ///
 /// # Safety
 /// `processor` is an element.
@@ -50,13 +50,12 @@ pub unsafe fn put(processor: *const Processor, packet: &Packet) -> bool {
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "a gap is small")]
 fn put_in<const CLASS: u64>(processor: *const Processor, packet: &Packet) -> bool {
-    let ring = (&raw const RING).cast_mut().cast();
     let largest_gap = if CLASS < LONG { 0 } else { LINE - 1 };
     // Whole cache lines, so that each record begins where the first one does.
     let size = (HEADERS + largest_gap + CLASS).next_multiple_of(LINE) - PREFIX as u64;
     // SAFETY: the verifier checks that the reservation is given back on every path and not left behind.
     unsafe {
-        let record = bpf_ringbuf_reserve(ring, size, 0);
+        let record = reserve(size);
         if record.is_null() {
             return false;
         }
@@ -72,6 +71,26 @@ fn put_in<const CLASS: u64>(processor: *const Processor, packet: &Packet) -> boo
         bpf_ringbuf_submit(record, wakes);
     }
     true
+}
+
+/// A record of so many bytes; null if there is no room.
+///
+/// A packet is copied faster to where the one before the last few was: those places are in the processor's cache, and their
+/// addresses in its table of pages, where those of many megabytes are not.
+///
+/// # Safety
+/// It is given back on every path, which the verifier checks.
+#[inline(always)]
+pub unsafe fn reserve(size: u64) -> *mut c_void {
+    // SAFETY: the caller's.
+    unsafe {
+        let record = bpf_ringbuf_reserve((&raw const NEAR).cast_mut().cast(), size, 0);
+        if record.is_null() {
+            bpf_ringbuf_reserve((&raw const RING).cast_mut().cast(), size, 0)
+        } else {
+            record
+        }
+    }
 }
 
 /// How many bytes to leave out, so that what is copied from the pages of a packet comes to lie on whole cache lines: behind

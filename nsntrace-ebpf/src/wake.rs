@@ -6,20 +6,20 @@ use core::{arch::asm, ffi::c_void};
 use aya_ebpf::{
     Global,
     bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
-    helpers::{bpf_ringbuf_discard, bpf_ringbuf_reserve},
+    helpers::bpf_ringbuf_discard,
 };
 use nsntrace_ebpf::{PREFIX, Processor, passes};
 
-use crate::RING;
+use crate::ring::reserve;
 
-/// Bytes of the ring buffer, a power of two, which user space sets.
+/// Bytes of a ring buffer, a power of two, which user space sets.
 #[unsafe(no_mangle)]
 static MUCH: Global<u64> = Global::new(1 << 10);
 
 /// Bytes of a record that is there to wake the reader: as all are, a whole cache line.
 const NOTHING: u64 = 64 - PREFIX as u64;
 
-/// How a record of so many bytes in the ring buffer, its prefix included, is handed over. One in [`MUCH`] bytes of them wakes the
+/// How a record of so many bytes in a ring buffer, its prefix included, is handed over. One in [`MUCH`] bytes of them wakes the
 /// reader.
 ///
 /// # Safety
@@ -31,7 +31,7 @@ pub unsafe fn with(processor: *const Processor, record: *const c_void, size: u64
         // The kernel wakes whoever has read all but this.
         return 0;
     }
-    // A place is as good as a position: the ring buffer has a multiple of these bytes, and each of them is in one record. How far
+    // A place is as good as a position: a ring buffer has a multiple of these bytes, and each of them is in one record. How far
     // it is from any other place the verifier lets be known.
     let (mut place, much) = (record as u64, &raw const MUCH as u64);
     // SAFETY: a subtraction.
@@ -47,10 +47,9 @@ pub fn for_lane(room: u32, in_use: u64, head: u64, next: u64) {
     if !passes(head, next, room / 8) || in_use < room / 2 {
         return;
     }
-    let ring = (&raw const RING).cast_mut().cast();
     // SAFETY: what is reserved is given back. Where there is no room the reader has been woken.
     unsafe {
-        let record = bpf_ringbuf_reserve(ring, NOTHING, 0);
+        let record = reserve(NOTHING);
         if !record.is_null() {
             bpf_ringbuf_discard(record, u64::from(BPF_RB_FORCE_WAKEUP));
         }

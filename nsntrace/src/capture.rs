@@ -15,6 +15,7 @@ mod places;
 mod processors;
 mod programs;
 mod ring;
+mod rings;
 mod settings;
 mod tcx;
 mod waiting;
@@ -51,7 +52,7 @@ use owners::Knowledge;
 use places::Place;
 use processors::Processors;
 use programs::Programs;
-use ring::Ring;
+use rings::Rings;
 
 /// The kernel side; `cargo xtask build-ebpf` makes it.
 static OBJECT: &[u8] = include_bytes_aligned!("../bpf/nsntrace.bpf.o");
@@ -73,7 +74,7 @@ pub struct Loaded {
     programs: Programs,
     /// What each processor has counted.
     books: MapData,
-    ring: Ring,
+    rings: Rings,
     lanes: Lanes,
     processors: Arc<Processors>,
     log: Option<KernelLog>,
@@ -83,7 +84,7 @@ pub struct Loaded {
 
 /// Where the packets of a capture come out.
 pub struct Packets {
-    ring: Ring,
+    rings: Rings,
     lanes: Lanes,
     processors: Arc<Processors>,
     /// What happens to their processes, where that is told.
@@ -143,6 +144,7 @@ impl Loaded {
             .override_global(names::TAKES_AHEAD, &takes_ahead, true)
             .override_global(names::MUCH, &much, true)
             .map_max_entries(names::RING, settings.ring_bytes)
+            .map_max_entries(names::NEAR, rings::near(settings.ring_bytes))
             .map_max_entries(names::PROCESSORS, count(cpus)?)
             .map_max_entries(names::LANES, count(cpus * chunks)?);
         let object = if owners.is_some() { OWNER_OBJECT } else { OBJECT };
@@ -154,8 +156,9 @@ impl Loaded {
         let mut programs = Programs::load(ebpf, settings.hook)?;
         let ebpf = programs.object();
         let watch = owners.as_ref().map_or(Ok(None), |(owners, _)| owners::load(ebpf, owners))?;
-        let ring = take(ebpf, names::RING)?.fd().as_fd().try_clone_to_owned();
-        let ring = Ring::map(ring.context("hold", "the ring buffer")?, settings.ring_bytes as usize)?;
+        let mut hold =
+            |name| take(ebpf, name)?.fd().as_fd().try_clone_to_owned().context("hold", "a ring buffer");
+        let rings = Rings::map(hold(names::NEAR)?, hold(names::RING)?, settings.ring_bytes)?;
         let books = take(ebpf, names::PROCESSORS)?;
         let processors =
             Arc::new(Processors::map(books.fd().as_fd(), cpus, count(chunks * CHUNK)?, settings.snaplen)?);
@@ -163,7 +166,7 @@ impl Loaded {
         let lanes = Lanes::map(lanes.fd().as_fd(), Arc::clone(&processors))?;
         let log = settings.messages.then(|| KernelLog::new(ebpf)).transpose()?;
         let owners = owners.map(|(owners, _)| owners.clone());
-        Ok(Self { programs, books, ring, lanes, processors, log, watch, owners })
+        Ok(Self { programs, books, rings, lanes, processors, log, watch, owners })
     }
 
     /// Puts the programs into places at interfaces. Owners of packets are in `cgroup`, or come from there. Nothing is captured before
@@ -200,14 +203,14 @@ impl Loaded {
         if self.owners.is_some() {
             owners::attach(self.programs.object(), cgroup)?;
         }
-        let Self { programs, ring, lanes, processors, log, watch, .. } = self;
+        let Self { programs, rings, lanes, processors, log, watch, .. } = self;
         let capture = Capture {
             netns,
             programs: Some(programs),
             interfaces: Vec::new(),
             processors: Arc::clone(&processors),
         };
-        Ok((capture, Packets { ring, lanes, processors, watch, since: boot_now() }, log))
+        Ok((capture, Packets { rings, lanes, processors, watch, since: boot_now() }, log))
     }
 }
 

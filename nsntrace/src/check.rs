@@ -129,8 +129,9 @@ fn say_if_not_optimised(config: &Config, filter: Option<&Compiled>) {
 
 fn any_trace(config: &Config) -> Result<()> {
     root()?;
-    capabilities(config.user.is_some())?;
-    kernel(KernelVersion::current().ok())
+    // Before what an old one needs besides.
+    kernel(KernelVersion::current().ok())?;
+    capabilities(config.user.is_some())
 }
 
 fn root() -> Result<()> {

@@ -30,6 +30,7 @@ use crate::{
         ways::Ways,
     },
     namespace::{inside, netns::Netns, sysctls},
+    publish,
     signals::Signals,
     subnet::{self, Subnet},
     words::Voice,
@@ -184,11 +185,7 @@ fn rules(config: &Config, link: &str, subnet: &Subnet, id: RunId) -> Vec<Rule> {
 
 /// Opens the link to the host's loopback, if that is to be reached from the program, or the program from there.
 fn open(config: &Config, link: &str, has_ipv6: bool) -> Result<()> {
-    if let Some(publish) = config.published.iter().find(|publish| publish.is_ipv6())
-        && !has_ipv6
-    {
-        return Err(Error::told(format!("-p {publish}: there is no IPv6 in this trace")));
-    }
+    publish::can_be_reached(&config.published, has_ipv6)?;
     if !wants_loopback(config) {
         return Ok(());
     }

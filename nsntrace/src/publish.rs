@@ -35,11 +35,6 @@ impl Publish {
         self.host.map_or_else(all, |host| vec![host])
     }
 
-    /// Whether it can only be reached in IPv6.
-    pub fn is_ipv6(&self) -> bool {
-        self.host.is_some_and(|host| host.is_ipv6())
-    }
-
     /// Whether the two are in each other's way.
     fn overlaps(&self, other: &Self) -> bool {
         let meet = |one: &IpAddr, two: &IpAddr| {
@@ -65,6 +60,19 @@ pub fn parse(texts: &[String]) -> Result<Vec<Publish>> {
         all.push(publish);
     }
     Ok(all)
+}
+
+/// Whether each can be reached.
+///
+/// # Errors
+/// Which one cannot, as there is no IPv6.
+pub fn can_be_reached(published: &[Publish], has_ipv6: bool) -> Result<()> {
+    match published.iter().find(|publish| publish.host.is_some_and(|host| host.is_ipv6())) {
+        Some(publish) if !has_ipv6 => {
+            Err(Error::told(format!("-p {publish}: there is no IPv6 in this trace")))
+        }
+        _ => Ok(()),
+    }
 }
 
 impl FromStr for Publish {

@@ -1,9 +1,9 @@
 //! What is there to be written, in the order of time.
 //!
-//! Packets come by the ring buffer and by the lanes. Each processor stamps its packets in order; in the ring buffer one that
+//! Packets come by the ring buffers and by the lanes. Each processor stamps its packets in order; in a ring buffer one that
 //! has a later place may have been stamped before, by another processor.
 
-use std::ops::ControlFlow;
+use std::{array, ops::ControlFlow};
 
 use nsntrace_ebpf::RecordHeader;
 
@@ -11,6 +11,7 @@ use super::{
     begun::Begun,
     lanes::{Lanes, Record},
     ring::Ring,
+    rings::{self, Rings},
     waiting::{self, Entry, Source, Whereabouts},
 };
 
@@ -20,9 +21,6 @@ pub(super) const SETTLE: u64 = 100_000;
 
 /// So long after it has its place, in nanoseconds, a packet is taken to be stamped.
 const STAMPED: u64 = 1_000_000;
-
-/// The number of the ring buffer among the sources; lanes follow.
-const RING: usize = 0;
 
 /// So many packets have room in a batch that is kept: a million in a second, where it is filled every 16 ms. Only who was long
 /// held up finds more.
@@ -44,26 +42,43 @@ pub(super) enum Left {
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     entries: Vec<Entry>,
-    /// Up to where the ring is taken.
-    ring: u64,
-    /// Up to where each lane is.
+    /// What is in each ring, and up to where that is taken.
+    found: [Found; rings::COUNT],
+    /// Up to where each lane is taken.
     lanes: Vec<u64>,
-    /// What holds others back.
+    /// What holds others back: first of the rings, then of the lanes.
     begun: Begun,
+}
+
+/// What is in a ring.
+#[derive(Debug, Default)]
+struct Found {
+    /// The packets that were looked at, in the order of their places.
+    entries: Vec<Entry>,
+    /// The latest of their times.
+    newest: u64,
+    /// The position behind them.
+    end: u64,
+    /// Whether there may be more.
+    is_cut: bool,
+    /// The position of one that is still being written, which hides what is behind it.
+    begun: Option<u64>,
+    /// How many at the front are ready.
+    ready: usize,
     /// Up to where the ring was known at the last look that counts.
     known: u64,
 }
 
 impl Batch {
     /// Finds the oldest packets stamped up to `settled`, for some time past: all, or as many as may be written at a time.
-    pub(super) fn fill(&mut self, ring: &Ring, lanes: &Lanes, settled: u64) -> Left {
-        // There is no room to wait for anybody, or nobody to be waited for.
-        let heeds = settled != u64::MAX && !ring.is_nearly_full();
+    pub(super) fn fill(&mut self, rings: &Rings, lanes: &Lanes, settled: u64) -> Left {
+        // More would be lost than order is worth, or there is nobody to be waited for.
+        let heeds = settled != u64::MAX && !rings.are_nearly_full();
         let begun = |cpu| if heeds { lanes.begun(cpu) } else { None };
-        let held = (0..lanes.count()).map(|cpu| self.begun.up_to(RING + 1 + cpu, begun(cpu), 0));
+        let held = (0..lanes.count()).map(|cpu| self.begun.up_to(rings::COUNT + cpu, begun(cpu), 0));
         let up_to = held.fold(settled, u64::min);
-        let end = ring.end();
-        let (up_to, mut left) = self.take_from_ring(ring, up_to, heeds);
+        let ends = rings.each().each_ref().map(Ring::end);
+        let (up_to, mut left) = self.take_from_rings(rings, up_to, heeds);
         self.lanes.clear();
         let mut all = !self.begun.is_any();
         for cpu in 0..lanes.count() {
@@ -74,7 +89,7 @@ impl Batch {
         }
         if heeds && left != Left::More {
             self.begun.looked(settled);
-            self.known = end;
+            self.found.iter_mut().zip(ends).for_each(|(found, end)| found.known = end);
         }
         if !self.entries.is_sorted_by_key(|entry| entry.time) {
             self.entries.sort_by_key(|entry| entry.time);
@@ -85,14 +100,17 @@ impl Batch {
     /// Hands the packets out in the order of time, until one is not taken.
     pub(super) fn hand_out<E>(
         &self,
-        ring: &Ring,
+        rings: &Rings,
         lanes: &Lanes,
         mut take: impl FnMut(&RecordHeader, &[u8]) -> ControlFlow<E>,
     ) -> ControlFlow<E> {
         for entry in &self.entries {
             let bytes = |at: usize, length: usize| match entry.whereabouts.source() {
                 Source::Lane(place) => lanes.bytes(place + at, length),
-                Source::Ring(position) => ring.bytes(ring.place(position) + at, length),
+                Source::Ring(number, position) => {
+                    let ring = &rings.each()[number];
+                    ring.bytes(ring.place(position) + at, length)
+                }
             };
             let header = header(bytes(0, RecordHeader::SIZE));
             take(&header, bytes(header.packet(), header.cap_len as usize))?;
@@ -101,55 +119,56 @@ impl Batch {
     }
 
     /// Gives what was handed out back to the kernel side, and memory that is seldom needed to the system.
-    pub(super) fn release(&mut self, ring: &mut Ring, lanes: &mut Lanes) {
-        ring.release(self.ring);
+    pub(super) fn release(&mut self, rings: &mut Rings, lanes: &mut Lanes) {
+        rings.release(array::from_fn(|number| self.found[number].taken()));
         for (cpu, position) in self.lanes.iter().enumerate() {
             // Each of these words is in a line that its processor has in use.
             if lanes.tail(cpu) != *position {
                 lanes.release(cpu, *position);
             }
         }
-        self.entries.clear();
-        self.entries.shrink_to(USUAL);
+        for entries in self.found.iter_mut().map(|found| &mut found.entries).chain([&mut self.entries]) {
+            entries.clear();
+            entries.shrink_to(USUAL);
+        }
     }
 
     /// Up to which time packets from elsewhere may go with what is taken, and what stays.
-    fn take_from_ring(&mut self, ring: &Ring, settled: u64, heeds: bool) -> (u64, Left) {
-        let mut records = ring.records(ring.position());
-        let (mut newest, mut up_to, mut ready, mut is_cut) = (0, settled, 0, true);
-        self.ring = ring.position();
-        // So that who is behind does not go through the same records again and again for a few.
-        while is_cut && self.ring - ring.position() < ring.part() / 2 {
-            let end = records.position() + ring.part();
-            while records.position() < end
-                && let Some(record) = records.next()
-            {
-                let time = header(record.data).time;
-                newest = newest.max(time);
-                self.entries.push(Entry { time, whereabouts: Whereabouts::in_ring(record.position) });
+    fn take_from_rings(&mut self, rings: &Rings, settled: u64, heeds: bool) -> (u64, Left) {
+        let Self { entries, found, begun, .. } = self;
+        found.iter_mut().zip(rings.each()).for_each(|(found, ring)| found.begin(ring));
+        let up_to = loop {
+            let mut up_to = settled;
+            for (number, (found, ring)) in found.iter_mut().zip(rings.each()).enumerate() {
+                found.look_further(number, ring);
+                up_to = up_to.min(match found.is_cut {
+                    // What is behind took its place later, and was stamped after that.
+                    true => found.newest.saturating_sub(STAMPED),
+                    false => begun.up_to(number, found.begun.filter(|_| heeds), found.known),
+                });
             }
-            is_cut = records.position() >= end;
-            // What is behind took its place later, and was stamped after that.
-            let held = match is_cut {
-                true => newest.saturating_sub(STAMPED),
-                false => self.begun.up_to(RING, records.begun().filter(|_| heeds), self.known),
-            };
-            up_to = settled.min(held);
-            ready = waiting::ready(&self.entries, up_to);
-            self.ring = match self.entries.get(ready).map(|entry| entry.whereabouts.source()) {
-                Some(Source::Ring(position)) => position,
-                _ => records.position(),
-            };
-        }
-        let waiting = &self.entries[ready..];
-        let oldest_waiting = waiting.iter().map(|entry| entry.time).min();
-        self.entries.truncate(ready);
-        let left = match oldest_waiting {
-            _ if is_cut => Left::More,
-            Some(_) => Left::Young,
-            None => Left::Nothing,
+            // What waits in one of them holds back what is younger in the other.
+            while let Some(time) = found.iter_mut().filter_map(|found| found.wait(up_to)).min()
+                && time < up_to
+            {
+                up_to = time;
+            }
+            // So that who is behind does not go through the same records again and again for a few, or for none.
+            let is_enough =
+                |(found, ring): (&Found, &Ring)| found.taken() - ring.position() >= ring.part() / 2;
+            if !found.iter().any(|found| found.is_cut) || found.iter().zip(rings.each()).any(is_enough) {
+                break up_to;
+            }
         };
-        (oldest_waiting.map_or(up_to, |time| time.min(up_to)), left)
+        found.iter().for_each(|found| entries.extend_from_slice(&found.entries[..found.ready]));
+        let left = if found.iter().any(|found| found.is_cut) {
+            Left::More
+        } else if found.iter().any(|found| found.ready < found.entries.len()) {
+            Left::Young
+        } else {
+            Left::Nothing
+        };
+        (up_to, left)
     }
 
     /// True if nothing is left waiting there.
@@ -165,6 +184,45 @@ impl Batch {
         }
         self.lanes.push(taken);
         all
+    }
+}
+
+impl Found {
+    /// Nothing was looked at yet.
+    fn begin(&mut self, ring: &Ring) {
+        (self.newest, self.end, self.is_cut, self.begun) = (0, ring.position(), true, None);
+    }
+
+    /// Looks at a part more of the ring, if there may be more.
+    fn look_further(&mut self, number: usize, ring: &Ring) {
+        if !self.is_cut {
+            return;
+        }
+        let mut records = ring.records(self.end);
+        let end = self.end + ring.part();
+        while records.position() < end
+            && let Some(record) = records.next()
+        {
+            let time = header(record.data).time;
+            self.newest = self.newest.max(time);
+            self.entries.push(Entry { time, whereabouts: Whereabouts::in_ring(number, record.position) });
+        }
+        (self.end, self.begun) = (records.position(), records.begun());
+        self.is_cut = self.end >= end;
+    }
+
+    /// Lets wait what was stamped later than that, or has its place behind what waits. Returns the time of the oldest of it.
+    fn wait(&mut self, up_to: u64) -> Option<u64> {
+        self.ready = waiting::ready(&self.entries, up_to);
+        self.entries[self.ready..].iter().map(|entry| entry.time).min()
+    }
+
+    /// The position behind what is ready.
+    fn taken(&self) -> u64 {
+        match self.entries.get(self.ready).map(|entry| entry.whereabouts.source()) {
+            Some(Source::Ring(_, position)) => position,
+            _ => self.end,
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The thread that moves records from the ring into the trace file.
+//! The thread that moves records from the rings into the trace file.
 
 use std::{
     ops::ControlFlow,
@@ -26,7 +26,7 @@ use super::{
     Packets,
     batch::{Batch, Left, SETTLE},
     clock::{Clock, boot_now},
-    ring::Ring,
+    rings::{self, Rings},
 };
 use crate::{
     error::{Context, Error, Result},
@@ -97,7 +97,7 @@ impl Drain {
         let written = Arc::new(AtomicU64::new(0));
         let (sender, outcome) = oneshot::channel();
         let worker = Worker {
-            alarm: alarm(&stop, &packets.ring)?,
+            alarm: alarm(&stop, &packets.rings)?,
             batch: Batch::default(),
             packets,
             writer,
@@ -118,7 +118,7 @@ impl Drain {
         self.written.load(Ordering::Relaxed)
     }
 
-    /// Tells the thread to write what is in the ring and to end. The capture must be detached before.
+    /// Tells the thread to write what is in the rings and to end. The capture must be detached before.
     pub fn stop(&self) {
         // It fails only when the counter is about to overflow, and then the thread has been told often enough.
         let _ = self.stop.write(1);
@@ -149,10 +149,11 @@ fn panicked() -> Error {
 }
 
 /// Tells when the thread is to stop, and each time that the kernel side wakes it: not that there are packets.
-fn alarm(stop: &EventFd, ring: &Ring) -> Result<Epoll> {
+fn alarm(stop: &EventFd, rings: &Rings) -> Result<Epoll> {
+    let called = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0);
     let tell = |alarm: &Epoll| {
         alarm.add(stop, EpollEvent::new(EpollFlags::EPOLLIN, STOP))?;
-        alarm.add(ring, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0))
+        rings.each().iter().try_for_each(|ring| alarm.add(ring, called))
     };
     let made = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).and_then(|alarm| tell(&alarm).map(|()| alarm));
     made.context("wait for", "packets")
@@ -200,7 +201,7 @@ impl Worker {
             self.clock.renew(now);
             let settled = now.saturating_sub(SETTLE);
             caught_up = self.drain(if stopped { u64::MAX } else { settled })?;
-            pause = if self.packets.ring.is_nearly_full() { SHORT_PAUSE } else { usual };
+            pause = if self.packets.rings.are_nearly_full() { SHORT_PAUSE } else { usual };
             if caught_up && !stopped {
                 self.turn(self.clock.at(settled))?;
             }
@@ -217,16 +218,17 @@ impl Worker {
 
     /// Sleeps until there is a packet, or the next file has its turn; true if the thread was told to end.
     fn sleep(&self) -> Result<bool> {
-        let Packets { ring, lanes, processors, .. } = &self.packets;
+        let Packets { rings, lanes, processors, .. } = &self.packets;
         processors.set_asleep(true);
         let mut stopped = false;
         for timeout in LAST_LOOKS {
-            let fds = [Some(self.stop.as_fd()), Some(ring.as_fd()), self.writer.processes_fd()];
-            let mut fds: Vec<_> =
-                fds.into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+            let processes = self.writer.processes_fd();
+            let fds = [Some(self.stop.as_fd()), processes].into_iter().flatten();
+            let fds = fds.chain(rings.each().iter().map(AsFd::as_fd));
+            let mut fds: Vec<_> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
             stopped = wait(&mut fds, self.at_most(timeout))?;
-            let has_news = fds.get(2).is_some_and(|fd| fd.any() == Some(true));
-            if stopped || has_news || !ring.is_empty() || !lanes.are_empty() {
+            let has_news = processes.is_some() && fds[1].any() == Some(true);
+            if stopped || has_news || !rings.are_empty() || !lanes.are_empty() {
                 break;
             }
         }
@@ -252,7 +254,7 @@ impl Worker {
     /// Lets packets gather, until they are many or the next file has its turn; true if the thread was told to end.
     fn pause(&self, longest: Duration) -> Result<bool> {
         let time = self.at_most(longest).max(SHORT_PAUSE);
-        let mut told = [EpollEvent::empty(); 2];
+        let mut told = [EpollEvent::empty(); 1 + rings::COUNT];
         let time = EpollTimeout::try_from(time).unwrap_or(EpollTimeout::MAX);
         let count = waited(self.alarm.wait(&mut told, time))?;
         Ok(told[..count].iter().any(|event| event.data() == STOP))
@@ -270,8 +272,8 @@ impl Worker {
 
     /// Writes a part of it, and gives its memory back.
     fn write_batch(&mut self, settled: u64) -> Result<Left> {
-        let Self { packets: Packets { ring, lanes, processors, .. }, batch, writer, clock, left, .. } = self;
-        let waiting = batch.fill(ring, lanes, settled);
+        let Self { packets: Packets { rings, lanes, processors, .. }, batch, writer, clock, left, .. } = self;
+        let waiting = batch.fill(rings, lanes, settled);
         // After the packets were found: what comes before them has been told by now.
         writer.take_processes(|boot| clock.past(boot));
         writer.take_keys();
@@ -285,14 +287,14 @@ impl Worker {
             writer.packet(time, header, packet)?;
             Ok(true)
         };
-        let handed_out = batch.hand_out(ring, lanes, |header, packet| match write(header, packet) {
+        let handed_out = batch.hand_out(rings, lanes, |header, packet| match write(header, packet) {
             Ok(true) => ControlFlow::Continue(()),
             ended => ControlFlow::Break(ended),
         });
         if let ControlFlow::Break(ended) = handed_out {
             ended?;
         }
-        batch.release(ring, lanes);
+        batch.release(rings, lanes);
         if *left == 0 {
             // Before anybody can see that all are there.
             processors.end();

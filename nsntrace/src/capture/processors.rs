@@ -66,7 +66,7 @@ impl Processors {
         self.lane as usize
     }
 
-    /// Says whether the reader waits for the ring buffer to wake it. Packets that pass from then on go into no lane; one
+    /// Says whether the reader waits for a ring buffer to wake it. Packets that pass from then on go into no lane; one
     /// that passes just now may.
     pub(super) fn set_asleep(&self, asleep: bool) {
         self.set_all(offset_of!(Processor, room), if asleep { 0 } else { self.room });

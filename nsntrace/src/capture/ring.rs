@@ -20,8 +20,9 @@ pub(super) const BUSY: u32 = 1 << 31;
 /// Set for a record that its producer has withdrawn.
 const DISCARDED: u32 = 1 << 30;
 
-/// Which part of the ring is read at a time.
+/// Which part of the ring is read at a time, but no less than so many bytes: a small ring is read as a whole.
 const PART: u64 = 8;
+const LEAST: u64 = 1 << 20;
 
 /// When the reader of a ring buffer of so many bytes is to come: when this many have come into it. A bulk transfer on two
 /// processors is 10 % faster with a quarter of a megabyte than with eight. tcpdump's reader is called as often.
@@ -66,7 +67,8 @@ impl Ring {
 
     /// A part of the ring, in bytes, such as is written at a time: the rest of the ring takes packets meanwhile.
     pub fn part(&self) -> u64 {
-        self.size as u64 / PART
+        let size = self.size as u64;
+        (size / PART).max(LEAST.min(size))
     }
 
     /// Whether it may be full before the reader is called once more.

@@ -15,18 +15,19 @@ pub(super) struct Whereabouts(u64);
 
 /// The same, to be told apart.
 pub(super) enum Source {
-    /// The ring buffer, in which it has this position.
-    Ring(u64),
+    /// The ring buffer with this number, in which it has this position.
+    Ring(usize, u64),
     /// A lane, and what [`Lanes::bytes`](super::lanes::Lanes::bytes) finds it by.
     Lane(usize),
 }
 
 impl Whereabouts {
-    /// Set for a place in a lane. No position in the ring comes so far.
+    /// Set for a place in a lane, and for a position in the far ring buffer. None comes so far.
     const LANE: u64 = 1 << 63;
+    const FAR: u64 = 1 << 62;
 
-    pub(super) fn in_ring(position: u64) -> Self {
-        Self(position)
+    pub(super) fn in_ring(number: usize, position: u64) -> Self {
+        Self(if number == 0 { position } else { position | Self::FAR })
     }
 
     pub(super) fn in_lane(place: usize) -> Self {
@@ -34,10 +35,10 @@ impl Whereabouts {
     }
 
     pub(super) fn source(self) -> Source {
-        if self.0 & Self::LANE == 0 {
-            Source::Ring(self.0)
-        } else {
+        if self.0 & Self::LANE != 0 {
             Source::Lane((self.0 & !Self::LANE) as usize)
+        } else {
+            Source::Ring(usize::from(self.0 & Self::FAR != 0), self.0 & !Self::FAR)
         }
     }
 }

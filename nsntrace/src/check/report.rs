@@ -31,6 +31,7 @@ use crate::{
     },
     ipv6,
     output::{invoker::Invoker, series::Series},
+    publish,
     signals::keep_children,
     tracee,
     words::plain,
@@ -56,9 +57,9 @@ pub fn print(config: &Config) -> Result<u8> {
 fn program(report: &mut Report, config: &Config) -> io::Result<()> {
     any(report, config)?;
     host(report)?;
-    network(report, config)?;
+    let has_ipv6 = network(report, config)?;
     let filter = capture(report, config, Hook::Interface)?;
-    command_line(report, config, filter)
+    command_line(report, config, has_ipv6, filter)
 }
 
 /// For what runs already: nothing in the host is changed for it.
@@ -137,8 +138,8 @@ fn records(dead: usize) -> String {
     }
 }
 
-/// The ways of the packets.
-fn network(report: &mut Report, config: &Config) -> io::Result<()> {
+/// The ways of the packets. Returns whether there would be IPv6.
+fn network(report: &mut Report, config: &Config) -> io::Result<bool> {
     let survey = match Survey::take() {
         Ok(survey) => survey,
         Err(error) => {
@@ -156,7 +157,8 @@ fn network(report: &mut Report, config: &Config) -> io::Result<()> {
     let has_ipv6 = forwarding6.is_ok() && packet_filter::find(Family::V6).is_ok();
     uses("forwarding IPv6", forwarding6)?;
     uses("name servers", Ok(name_servers(config, has_ipv6)))?;
-    firewalls()
+    firewalls()?;
+    Ok(has_ipv6)
 }
 
 fn names(devices: &[Device], family: &str) -> Result<String> {
@@ -272,7 +274,12 @@ fn of_filter(report: &mut Report, filter: Result<Option<Compiled>>) -> io::Resul
 }
 
 /// What else the command line names.
-fn command_line(report: &mut Report, config: &Config, filter: Result<Option<Compiled>>) -> io::Result<()> {
+fn command_line(
+    report: &mut Report,
+    config: &Config,
+    has_ipv6: bool,
+    filter: Result<Option<Compiled>>,
+) -> io::Result<()> {
     if let Some(found) = device(config).transpose() {
         report.needs("-d", found.map(|device| format!("{}, with an MTU of {}", device.name, device.mtu)))?;
     }
@@ -281,10 +288,14 @@ fn command_line(report: &mut Report, config: &Config, filter: Result<Option<Comp
     }
     of_filter(report, filter)?;
     if !config.published.is_empty() {
-        report.needs("-p", reserve(&config.published).map(|_| "free"))?;
+        let found = reserve(&config.published);
+        let found = found.and_then(|_| publish::can_be_reached(&config.published, has_ipv6));
+        report.needs("-p", found.map(|()| "free"))?;
     }
     if config.tls_keys {
-        report.needs("--tls-keys", key_log::check().map(|()| "the program can have a key log of its own"))?;
+        let account = account(config).ok().flatten();
+        let found = key_log::check(account.as_ref());
+        report.needs("--tls-keys", found.map(|()| "the program can have a key log of its own"))?;
     }
     if !config.program.is_empty() {
         report.needs("program", tracee::find(&config.program).map(|path| path.display().to_string()))?;

@@ -69,13 +69,7 @@ impl TraceFile {
     /// As [`TraceFile::open`].
     pub fn check(outfile: &Outfile, invoker: Option<Invoker>, one_of_several: bool) -> Result<()> {
         let Outfile::Path(path) = outfile else { return Ok(()) };
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let look = || match path.metadata() {
-            Ok(found) if found.is_dir() => Err(io::Error::from_raw_os_error(libc::EISDIR)),
-            Ok(found) if one_of_several && !found.is_file() => Err(not_regular()),
-            Ok(_) => Ok(eaccess(path, AccessFlags::W_OK)?),
-            Err(_) => Ok(eaccess(folder.unwrap_or(Path::new(".")), AccessFlags::W_OK)?),
-        };
+        let look = || could_open(path, one_of_several);
         let looked = invoker.map_or_else(look, |invoker| invoker.act(look));
         looked.context("write", format_args!("the trace file {}", path.display()))
     }
@@ -185,6 +179,20 @@ fn open(path: &Path, only_regular: bool) -> io::Result<(File, bool)> {
             Ok((file, false))
         }
         Err(error) => Err(error),
+    }
+}
+
+/// Whether a file could be opened to write to it, and made where there is none. Nothing is made.
+///
+/// # Errors
+/// Why not.
+pub fn could_open(path: &Path, only_regular: bool) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match path.metadata() {
+        Ok(found) if found.is_dir() => Err(io::Error::from_raw_os_error(libc::EISDIR)),
+        Ok(found) if only_regular && !found.is_file() => Err(not_regular()),
+        Ok(_) => Ok(eaccess(path, AccessFlags::W_OK)?),
+        Err(_) => Ok(eaccess(folder.unwrap_or(Path::new(".")), AccessFlags::W_OK | AccessFlags::X_OK)?),
     }
 }
 

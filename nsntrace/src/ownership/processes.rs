@@ -13,6 +13,10 @@ use super::{
 /// So many are kept in mind, or twice as many as live; of more, those that ended first are forgotten.
 const MOST: usize = 20_000;
 
+/// How long before its fork is told a process that was there may have begun, in nanoseconds. The kernel tells others its beginning in
+/// ticks of 10 ms.
+const TICKS: u64 = 20_000_000;
+
 /// What was told of processes so far.
 #[derive(Debug)]
 pub struct Processes {
@@ -43,6 +47,9 @@ impl Processes {
         let News { time: since, pid, user, name, kind } = news;
         let run = Run { since, became: time, began: time, pid, user, name, ..Run::default() };
         match kind {
+            // It was found there before its fork was told.
+            Kind::Fork(_)
+                if self.latest(pid).is_some_and(|run| run.ended.is_none() && since < run.since + TICKS) => {}
             Kind::Fork(parent) => {
                 let before = self.latest(parent);
                 let (file, words) =
@@ -229,6 +236,18 @@ mod tests {
         processes.take(news(60, 2, "wget", exec("/usr/bin/wget", &["wget"])), Duration::new(1, 9));
         let lines = processes.lines(Duration::ZERO, Duration::MAX);
         assert_eq!(lines[2], "process 2 wget, user 1000, from 1.000000009, 0 packets, /usr/bin/wget: wget");
+    }
+
+    #[test]
+    fn who_is_found_before_its_fork_is_told_is_one_process() {
+        let mut processes = Processes::default();
+        let present = Kind::Present { parent: 1, file: "/bin/sh".into(), words: Words::default() };
+        processes.take(news(50 * TICKS, 2, "sh", present), Duration::new(1, 0));
+        processes.take(news(51 * TICKS - 1, 2, "sh", Kind::Fork(1)), Duration::new(1, 1));
+        assert_eq!(processes.lines(Duration::ZERO, Duration::MAX).len(), 1);
+        // Its end was lost, and its number has come again.
+        processes.take(news(51 * TICKS, 2, "sh", Kind::Fork(1)), Duration::new(1, 2));
+        assert_eq!(processes.lines(Duration::ZERO, Duration::MAX).len(), 2);
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub const CASES: &[Case] = cases![
     host_has_it_all,
     says_what_a_trace_says,
     what_the_command_line_names,
+    what_needs_ipv6,
     what_runs_already,
     without_root,
     without_a_capability,
@@ -111,6 +112,18 @@ fn what_the_command_line_names(lab: &Lab) -> Result<()> {
     let told = check(lab, &[], &["-C", "1", "-o", "/dev/null"])?.exited(1)?.text();
     let (state, why) = line(&told, "-o")?;
     ensure!(state == "missing" && why.contains("no regular file"), "{told}");
+    Ok(())
+}
+
+fn what_needs_ipv6(lab: &Lab) -> Result<()> {
+    let arguments = ["-p", "[::]:8080"];
+    check(lab, &[], &arguments)?.exited(0)?;
+    lab.host(["sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6"])?.output()?;
+    let told = check(lab, &[], &arguments)?.exited(1)?.text();
+    let (state, text) = line(&told, "-p")?;
+    ensure!(state == "missing" && text.contains("no IPv6 in this trace"), "{told}");
+    let done = lab.nsntrace([&arguments[..], &["true"]].concat())?.run()?.exited(1)?;
+    ensure!(done.lines().last() == Some(&&*format!("nsntrace: {text}")), "{}", done.stderr);
     Ok(())
 }
 

@@ -23,7 +23,7 @@ fn books_balance(lab: &Lab) -> Result<()> {
 }
 
 fn books_balance_of_a_small_buffer(lab: &Lab) -> Result<()> {
-    // Nobody empties the buffer during the second half, however slow the sender is.
+    // Nobody empties the buffers during the second half, however slow the sender is.
     let script = r#"half=$(($2 / 2)); "$0" "$1" $half; kill -STOP $PPID; "$0" "$1" $half; kill -CONT $PPID"#;
     let done = flood(lab, &["-v", "-B", "64"], script)?;
     ensure!(done.dropped()? > 0, "nothing was dropped, so nothing was tried");

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use nsntrace_tests::{Done, HOST_ADDRESS, Lab, Pcapng, SOON, TlsVersions, Trace, nsntrace_binary, until};
 
+use crate::check::line;
 use crate::{Case, cases};
 
 pub const CASES: &[Case] = cases![
@@ -285,8 +286,16 @@ fn own_file_is_fed_too(lab: &Lab) -> Result<()> {
 
     let refused = lab.nsntrace([&TRACED[..], &["touch", "ran"]].concat())?.env("SSLKEYLOGFILE", "no/own.log");
     let refused = refused.run()?;
-    assert!(refused.complaint()?.contains("no/own.log of SSLKEYLOGFILE"), "{}", refused.stderr);
+    let why = refused.complaint()?;
+    assert!(why.contains("no/own.log of SSLKEYLOGFILE"), "{why}");
     assert!(!refused.dir.join("ran").exists());
+
+    let check =
+        |file: &str| lab.nsntrace([&["--check"], &TRACED[..]].concat())?.env("SSLKEYLOGFILE", file).run();
+    let told = check("no/own.log")?.exited(1)?.text();
+    assert_eq!(line(&told, "--tls-keys")?, ("missing", why.trim_start_matches("nsntrace: ")));
+    let checked = check("own.log")?.exited(0)?;
+    assert!(line(&checked.text(), "--tls-keys")?.0 == "found" && !checked.dir.join("own.log").exists());
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use nsntrace_tests::{Lab, SERVER_ADDRESS};
 
 use crate::{
+    awake::Awake,
     contestant::{Capture, Contestant},
     report::{Row, Who},
     sender::Sender,
@@ -19,6 +20,7 @@ const ROUNDS_OF_CUT: usize = 3;
 
 /// Both ways, with whole packets and with cut ones.
 pub fn bench(rounds: usize) -> Result<Vec<Row>> {
+    let _awake = Awake::begin()?;
     let mut rows = Vec::new();
     for (snaplen, rounds) in [(None, rounds), (Some("256"), ROUNDS_OF_CUT * rounds)] {
         for (way, option) in [("sent", ""), ("received", "--reverse")] {

@@ -4,6 +4,7 @@
 //! does meanwhile meets all of them. What is printed are medians, of paired differences where something is added, with
 //! intervals of 95 % confidence.
 
+mod awake;
 mod bulk;
 mod cgroup;
 mod contestant;

@@ -21,17 +21,14 @@ const MOST: usize = 8;
 /// What the contestants, by their numbers, have taken.
 #[derive(Clone, Debug)]
 pub struct Results {
-    sessions: Vec<Session>,
+    /// The rounds on the same hosts.
+    sessions: Vec<Vec<Round>>,
     /// What each of them has captured in all.
     pub spent: Vec<Spent>,
 }
 
-/// Medians of the rounds on the same hosts, of each contestant: alone, and less the first's in the same round.
-#[derive(Clone, Copy, Debug, Default)]
-struct Session {
-    taken: [f64; MOST],
-    added: [f64; MOST],
-}
+/// What each contestant has taken, one soon after the other: what the machine does in such a time meets all alike.
+type Round = [f64; MOST];
 
 /// Has all contestants take turns in this many rounds, or a few more, each with `turn`, which measures.
 pub fn sessions<'a>(
@@ -58,7 +55,7 @@ pub fn sessions<'a>(
                 round[*which] = turn(&mut hosts[*which])?;
             }
         }
-        results.sessions.push(Session::of(&measured));
+        results.sessions.push(measured);
         for (host, spent) in hosts.into_iter().zip(&mut results.spent) {
             *spent += host.end()?;
         }
@@ -66,42 +63,35 @@ pub fn sessions<'a>(
     Ok(results)
 }
 
-impl Session {
-    fn of(rounds: &[[f64; MOST]]) -> Self {
-        let mut session = Self::default();
-        for which in 0..MOST {
-            session.taken[which] = median_of(rounds, |round| round[which]);
-            session.added[which] = median_of(rounds, |round| round[which] - round[0]);
-        }
-        session
-    }
-}
-
 impl Results {
     /// What one takes.
     pub fn taken(&self, which: usize) -> Estimate {
-        self.median(|session| session.taken[which])
+        self.estimate(|rounds| median_of(rounds, |round| round[which]))
     }
 
     /// What one takes more than the first, which does not capture.
     pub fn added(&self, which: usize) -> Estimate {
-        self.median(|session| session.added[which])
+        self.estimate(|rounds| added(rounds, which))
     }
 
     /// What one adds, as a part of what another adds.
     pub fn added_ratio(&self, which: usize, other: usize) -> Estimate {
-        estimate(&self.sessions, |sessions| {
-            median_of(sessions, |session| session.added[which])
-                / median_of(sessions, |session| session.added[other])
-        })
+        self.estimate(|rounds| added(rounds, which) / added(rounds, other))
     }
 
-    /// What one takes, as a part of what another takes.
+    /// What one takes, as a part of what another takes in the same round.
     pub fn taken_ratio(&self, which: usize, other: usize) -> Estimate {
-        self.median(|session| session.taken[which] / session.taken[other])
+        self.estimate(|rounds| median_of(rounds, |round| round[which] / round[other]))
     }
 
-    fn median(&self, figure: impl Fn(&Session) -> f64) -> Estimate {
-        estimate(&self.sessions, |sessions| median_of(sessions, &figure))
+    /// A figure of all rounds. How sure it is depends on the hosts: rounds on the same ones have much in common.
+    fn estimate(&self, figure: impl Fn(&[Round]) -> f64) -> Estimate {
+        let sessions: Vec<_> = self.sessions.iter().map(Vec::as_slice).collect();
+        estimate(&sessions, |sessions| figure(&sessions.concat()))
     }
+}
+
+/// The median of what one takes more than the first in the same round.
+fn added(rounds: &[Round], which: usize) -> f64 {
+    median_of(rounds, |round| round[which] - round[0])
 }

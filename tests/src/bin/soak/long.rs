@@ -90,14 +90,16 @@ fn usage(who: &'static str, pid: Pid) -> Result<Usage> {
     let status = fs::read_to_string(process.join("status")).with_context(|| format!("{who} has ended"))?;
     let memory = status.lines().find_map(|line| line.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB"));
     let memory = memory.context("no RssAnon in its status")?.parse()?;
-    // It may be about something just now: what it keeps is what is there whenever it is looked at.
-    let least = |folder| -> Result<usize> {
-        let mut least = usize::MAX;
+    // It may be about something just now, or change one for another while they are counted: what it keeps is what is there most of
+    // the time.
+    let usual = |folder| -> Result<usize> {
+        let mut counts = Vec::new();
         for _ in 0..LOOKS {
-            least = least.min(fs::read_dir(process.join(folder))?.count());
+            counts.push(fs::read_dir(process.join(folder))?.count());
             thread::sleep(LOOK_EVERY);
         }
-        Ok(least)
+        counts.sort_unstable();
+        Ok(counts[counts.len() / 2])
     };
-    Ok(Usage { who, memory, descriptors: least("fd")?, threads: least("task")? })
+    Ok(Usage { who, memory, descriptors: usual("fd")?, threads: usual("task")? })
 }

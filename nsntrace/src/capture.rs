@@ -252,7 +252,7 @@ impl Capture {
         self.processors.end();
     }
 
-    /// Ends the capture. When it returns, no program puts anything into the ring any more; where others hold the links too, see
+    /// Ends the capture. When it returns, no program puts anything into a ring any more; where others hold the links too, see
     /// [`Capture::links`], because it was [closed](Capture::close) before, and what was on its way then takes microseconds.
     ///
     /// # Errors

@@ -48,10 +48,9 @@ fn named() -> Option<PathBuf> {
 fn opened<T: Send>(
     path: &Path,
     account: Option<&Account>,
-    open: impl Fn(&Path) -> io::Result<T> + Sync,
+    open: impl FnOnce(&Path) -> io::Result<T> + Send,
 ) -> Result<T> {
-    let open = || open(path);
-    let opened = account.map_or_else(open, |account| Invoker::of(account).act(open));
+    let opened = Invoker::act_for(account.map(Invoker::of).as_ref(), || open(path));
     opened.context("open", format_args!("{} of {}", path.display(), tls_keys::VARIABLE))
 }
 

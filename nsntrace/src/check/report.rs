@@ -283,7 +283,9 @@ fn command_line(
     if let Some(found) = device(config).transpose() {
         report.needs("-d", found.map(|device| format!("{}, with an MTU of {}", device.name, device.mtu)))?;
     }
-    if let Some(found) = account(config).transpose() {
+    let account = account(config);
+    let user = account.as_ref().ok().cloned().flatten();
+    if let Some(found) = account.transpose() {
         report.needs("-u", found.map(|account| format!("user {}, group {}", account.uid, account.gid)))?;
     }
     of_filter(report, filter)?;
@@ -293,8 +295,7 @@ fn command_line(
         report.needs("-p", found.map(|()| "free"))?;
     }
     if config.tls_keys {
-        let account = account(config).ok().flatten();
-        let found = key_log::check(account.as_ref());
+        let found = key_log::check(user.as_ref());
         report.needs("--tls-keys", found.map(|()| "the program can have a key log of its own"))?;
     }
     if !config.program.is_empty() {

@@ -51,6 +51,20 @@ impl Invoker {
         own_thread::run(|| self.take_on().and_then(|()| act()))?
     }
 
+    /// The same for this user if there is one, else with the rights of the process.
+    ///
+    /// # Errors
+    /// As [`Invoker::act`].
+    pub fn act_for<T: Send>(
+        invoker: Option<&Self>,
+        act: impl FnOnce() -> io::Result<T> + Send,
+    ) -> io::Result<T> {
+        match invoker {
+            Some(invoker) => invoker.act(act),
+            None => act(),
+        }
+    }
+
     /// Takes on this user's rights to files, for the calling thread alone: the raw system call changes one thread, while that
     /// of the C library would change all.
     ///

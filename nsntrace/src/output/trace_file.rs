@@ -52,13 +52,9 @@ impl TraceFile {
                 return Ok(Self { file, path: None, fresh: false, before, invoker: None });
             }
         };
-        let (opened, who) = match &invoker {
-            Some(invoker) => {
-                let who = format!(" as user {}, who called sudo", invoker.uid());
-                (invoker.act(|| open(path, one_of_several)), who)
-            }
-            None => (open(path, one_of_several), String::new()),
-        };
+        let opened = Invoker::act_for(invoker.as_ref(), || open(path, one_of_several));
+        let who = invoker.as_ref().map(|invoker| format!(" as user {}, who called sudo", invoker.uid()));
+        let who = who.unwrap_or_default();
         let (file, fresh) = opened.context("open", format_args!("the trace file {}{who}", path.display()))?;
         Ok(Self { file, path: Some(path.clone()), fresh, before: 0, invoker })
     }
@@ -69,8 +65,7 @@ impl TraceFile {
     /// As [`TraceFile::open`].
     pub fn check(outfile: &Outfile, invoker: Option<Invoker>, one_of_several: bool) -> Result<()> {
         let Outfile::Path(path) = outfile else { return Ok(()) };
-        let look = || could_open(path, one_of_several);
-        let looked = invoker.map_or_else(look, |invoker| invoker.act(look));
+        let looked = Invoker::act_for(invoker.as_ref(), || could_open(path, one_of_several));
         looked.context("write", format_args!("the trace file {}", path.display()))
     }
 
@@ -111,7 +106,7 @@ impl TraceFile {
             return Ok(());
         }
         let take = || self.file.set_permissions(Permissions::from_mode(found.mode() & 0o700));
-        self.invoker.as_ref().map_or_else(take, |invoker| invoker.act(take))
+        Invoker::act_for(self.invoker.as_ref(), take)
     }
 
     /// Takes away what is behind the first `length` bytes of the trace, if that can be done.
@@ -154,10 +149,7 @@ impl Drop for TraceFile {
     fn drop(&mut self) {
         let Some(path) = self.path.as_ref().filter(|_| self.fresh) else { return };
         let remove = || if self.is_in_place() { std::fs::remove_file(path) } else { Ok(()) };
-        let _ = match &self.invoker {
-            Some(invoker) => invoker.act(remove),
-            None => remove(),
-        };
+        let _ = Invoker::act_for(self.invoker.as_ref(), remove);
     }
 }
 

@@ -118,15 +118,12 @@ impl Loaded {
 
     fn load_captures(settings: &Settings) -> Result<Self> {
         let Some(owners) = &settings.owners else { return Self::load_with(settings, None) };
-        match Knowledge::find(owners)
-            .and_then(|knowledge| Self::load_with(settings, Some((owners, knowledge))))
-        {
-            Err(error) if owners.only.is_empty() => {
+        let knowledge = Knowledge::find(owners);
+        match knowledge.and_then(|knowledge| Self::load_with(settings, Some((owners, knowledge)))) {
+            Err(error) => {
                 let loaded = Self::load_with(settings, None)?;
-                say!("nsntrace: the trace does not tell whose packets are: {error}");
-                Ok(loaded)
+                does_without(owners, &error).map(|()| loaded)
             }
-            Err(error) => Err(Error::told(format!("--process: {error}"))),
             Ok(loaded) => Ok(loaded),
         }
     }
@@ -174,9 +171,10 @@ impl Loaded {
     ///
     /// # Errors
     /// Where the kernel refuses it.
-    pub fn attach(self, places: Places, cgroup: &Path) -> Result<(Capture, Packets, Option<KernelLog>)> {
+    pub fn attach(mut self, places: Places, cgroup: &Path) -> Result<(Capture, Packets, Option<KernelLog>)> {
         let Places { netns, interfaces } = places;
-        let mut parts = self.parts(Some(netns), cgroup)?;
+        self.follow(cgroup)?;
+        let mut parts = self.parts(Some(netns));
         parts.0.attach(interfaces)?;
         Ok(parts)
     }
@@ -186,23 +184,30 @@ impl Loaded {
     ///
     /// # Errors
     /// Where the kernel refuses it.
-    pub fn attach_to_cgroup(self, path: &Path) -> Result<(Capture, Packets, Option<KernelLog>)> {
-        let owners = self.owners.clone();
-        let mut parts = self.parts(None, path)?;
-        if let (Some(owners), Some(programs)) = (owners, &mut parts.0.programs) {
-            let earlier = owners::adopt(programs.object(), path, &owners)?;
-            if let Some(watch) = &mut parts.1.watch {
+    pub fn attach_to_cgroup(mut self, path: &Path) -> Result<(Capture, Packets, Option<KernelLog>)> {
+        self.follow(path)?;
+        if let Some(owners) = &self.owners {
+            let earlier = owners::adopt(self.programs.object(), path, owners)?;
+            if let Some(watch) = &mut self.watch {
                 watch.begin_with(earlier);
             }
         }
+        let mut parts = self.parts(None);
         parts.0.attach_to_cgroup(path)?;
         Ok(parts)
     }
 
-    fn parts(mut self, netns: Option<Netns>, cgroup: &Path) -> Result<(Capture, Packets, Option<KernelLog>)> {
-        if self.owners.is_some() {
-            owners::attach(self.programs.object(), cgroup)?;
+    /// Has the owners of packets found that are in this cgroup, if anybody asks for them.
+    fn follow(&mut self, cgroup: &Path) -> Result<()> {
+        let Some(owners) = &self.owners else { return Ok(()) };
+        if let Err(error) = owners::attach(self.programs.object(), cgroup) {
+            does_without(owners, &error)?;
+            (self.owners, self.watch) = (None, None);
         }
+        Ok(())
+    }
+
+    fn parts(self, netns: Option<Netns>) -> (Capture, Packets, Option<KernelLog>) {
         let Self { programs, rings, lanes, processors, log, watch, .. } = self;
         let capture = Capture {
             netns,
@@ -210,7 +215,17 @@ impl Loaded {
             interfaces: Vec::new(),
             processors: Arc::clone(&processors),
         };
-        Ok((capture, Packets { rings, lanes, processors, watch, since: boot_now() }, log))
+        (capture, Packets { rings, lanes, processors, watch, since: boot_now() }, log)
+    }
+}
+
+/// Says why packets have no owners, and fails where only those of some are wanted.
+fn does_without(owners: &Owners, error: &Error) -> Result<()> {
+    if owners.only.is_empty() {
+        say!("nsntrace: the trace does not tell whose packets are: {error}");
+        Ok(())
+    } else {
+        Err(Error::told(format!("--process: {error}")))
     }
 }
 

@@ -5,7 +5,7 @@ mod kernel;
 mod libpcap;
 pub mod random;
 
-pub use kernel::{Loaded, Program, TEST_RUN_TAKES, attached};
+pub use kernel::{Loaded, Program, TEST_RUN_TAKES, alone_at_new_sockets, attached};
 pub use libpcap::{Oracle, compile};
 
 /// Expressions over the whole of the language, by their lines.

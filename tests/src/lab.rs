@@ -165,6 +165,11 @@ impl Lab {
         Job::new(&self.host, &self.host_cgroup, self.next_dir(), words)
     }
 
+    /// Runs a shell's script on the fake host, in which each command is to succeed, and returns what it prints.
+    pub fn sh(&self, script: &str) -> Result<String> {
+        self.host(["sh", "-e", "-c", script])?.output()
+    }
+
     /// A command on the fake host, in a cgroup of its own.
     pub fn host_in<W: AsRef<OsStr>>(
         &self,

@@ -102,6 +102,12 @@ pub(super) fn load(ebpf: &mut Ebpf, owners: &Owners) -> Result<Option<Watch>> {
 /// Where the kernel refuses it.
 pub(super) fn attach(ebpf: &mut Ebpf, path: &Path) -> Result<()> {
     let cgroup = File::open(path).context("open the cgroup", path.display())?;
+    let Program::CgroupSock(sock_create) = program(ebpf, names::SOCK_CREATE)? else {
+        return Err(missing(names::SOCK_CREATE));
+    };
+    // As for packets, see there. This first: others may refuse it, and then nothing else is attached.
+    let attached = sock_create.attach(&cgroup, CgroupAttachMode::Single);
+    attached.map_err(|error| not_beside(error, "what finds owners", path))?;
     let map = ebpf.map_mut(names::CGROUP).ok_or_else(|| missing(names::CGROUP))?;
     let mut map = CgroupArray::try_from(map).context("use", names::CGROUP)?;
     map.set(0, cgroup.as_raw_fd(), 0).context("follow the cgroup", path.display())?;
@@ -109,12 +115,7 @@ pub(super) fn attach(ebpf: &mut Ebpf, path: &Path) -> Result<()> {
         let tracepoint: &mut RawTracePoint = program(ebpf, name)?.try_into().context("use", name)?;
         tracepoint.attach(name).context("attach to the tracepoint", name)?;
     }
-    let Program::CgroupSock(sock_create) = program(ebpf, names::SOCK_CREATE)? else {
-        return Err(missing(names::SOCK_CREATE));
-    };
-    // As for packets, see there.
-    let attached = sock_create.attach(&cgroup, CgroupAttachMode::Single);
-    attached.map(drop).map_err(|error| not_beside(error, path))
+    Ok(())
 }
 
 /// Only where there is none: what the kernel side has noted is newer.

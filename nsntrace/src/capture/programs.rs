@@ -103,7 +103,7 @@ impl Programs {
         {
             let program: &mut CgroupSkb =
                 self.entry(direction)?.try_into().context("use", "the capture program")?;
-            program.attach(&cgroup, hook, mode).map_err(|error| not_beside(error, path))?;
+            program.attach(&cgroup, hook, mode).map_err(|error| not_beside(error, "the capture", path))?;
         }
         Ok(())
     }
@@ -122,8 +122,8 @@ pub(super) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Prog
 
 /// Why the kernel does not attach to a cgroup. Who has not said that there may be others beside him is alone there, and
 /// in what is below.
-pub(super) fn not_beside(error: ProgramError, path: &Path) -> Error {
-    let (action, object) = ("attach the capture to cgroup", path.display().to_string());
+pub(super) fn not_beside(error: ProgramError, what: &str, path: &Path) -> Error {
+    let (action, object) = ("attach", format!("{what} to cgroup {}", path.display()));
     match error {
         ProgramError::SyscallError(SyscallError { io_error, .. }) => match io_error.raw_os_error() {
             Some(libc::EPERM) => Error::told(format!(

@@ -15,7 +15,11 @@ use nix::{
     sys::resource::{RLIM_INFINITY, Resource, setrlimit},
     sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair},
 };
-use nsntrace::filter::{Hook, classic, ebpf::Instruction, translate};
+use nsntrace::filter::{
+    Hook, classic,
+    ebpf::{Instruction, R0, Width, operation},
+    translate,
+};
 
 /// As what a program is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,6 +170,28 @@ impl Program {
     }
 }
 
+/// Attaches to a cgroup a program that lets all sockets be made, and is to be alone there. It stays there as long as the cgroup.
+pub fn alone_at_new_sockets(cgroup: &Path) -> Result<()> {
+    const CGROUP_SOCK: u32 = 9;
+    const INET_SOCK_CREATE: u32 = 2;
+    let yes = Instruction::calculate(Width::Bits64, operation::MOV, R0, 1);
+    let bytes = [yes, Instruction::exit()].map(Instruction::to_bytes).concat();
+    let (program, _) = load(CGROUP_SOCK, &bytes, STATISTICS)?;
+    attach(&program, cgroup, INET_SOCK_CREATE, 0)
+}
+
+fn attach(program: &OwnedFd, cgroup: &Path, kind: u32, flags: u32) -> Result<()> {
+    let cgroup = File::open(cgroup)?;
+    let mut attributes = AttachAttributes {
+        target: cgroup.as_raw_fd().cast_unsigned(),
+        program: program.as_raw_fd().cast_unsigned(),
+        kind,
+        flags,
+    };
+    bpf(PROG_ATTACH, &mut attributes)?;
+    Ok(())
+}
+
 const STEPS: u32 = 1;
 const STATISTICS: u32 = 4;
 
@@ -244,17 +270,8 @@ impl Loaded {
     /// Attaches it to a cgroup, for what comes in and for what goes out, beside others or where it is to be alone. It
     /// stays there as long as the cgroup.
     pub fn attach(&self, cgroup: &Path, beside_others: bool) -> Result<()> {
-        let cgroup = File::open(cgroup)?;
-        for kind in [0, 1] {
-            let mut attributes = AttachAttributes {
-                target: cgroup.as_raw_fd().cast_unsigned(),
-                program: self.fd.as_raw_fd().cast_unsigned(),
-                kind,
-                flags: if beside_others { ALLOW_MULTI } else { 0 },
-            };
-            bpf(PROG_ATTACH, &mut attributes)?;
-        }
-        Ok(())
+        let flags = if beside_others { ALLOW_MULTI } else { 0 };
+        [0, 1].into_iter().try_for_each(|kind| attach(&self.fd, cgroup, kind, flags))
     }
 
     /// Its result for a frame, and how many nanoseconds it takes on the average of so many runs.

@@ -54,7 +54,7 @@ const BRIDGE: &str = "
 ";
 
 fn set_up(lab: &Lab) -> Result<()> {
-    lab.host(["sh", "-e", "-c", BRIDGE])?.output().map(drop)
+    lab.sh(BRIDGE).map(drop)
 }
 
 /// Whether the first guest gets an answer from there.
@@ -70,7 +70,7 @@ fn traced(lab: &Lab, tools: &[(&str, &str)]) -> Result<Running> {
     let mut run = job.env("PATH", &path).spawn()?;
     run.says("ready")?;
     let rules = "iptables-save; ip6tables-save; iptables-legacy-save; nft list ruleset";
-    let guarded = lab.host(["sh", "-c", rules])?.output()?;
+    let guarded = lab.sh(rules)?;
     let is_guarded = ["br0", "*"].iter().any(|place| guarded.contains(&format!("nsntrace:guard-{place}")));
     ensure!(is_guarded, "the host is not guarded");
     Ok(run)
@@ -107,7 +107,7 @@ fn frames_pass_with_iptables_legacy(lab: &Lab) -> Result<()> {
     let before = lab.snapshot()?;
     let run = only_frames_pass(lab, &IPTABLES_LEGACY, ["10.77.0.3", "10.77.0.4"])?;
     let guard = "-A FORWARD -i br0 ! -o nsgw+ -m comment --comment nsntrace:guard-br0 -j DROP";
-    lab.host(["sh", "-c", &format!("iptables-legacy {guard}; iptables-legacy {guard}")])?.output()?;
+    lab.sh(&format!("iptables-legacy {guard}; iptables-legacy {guard}"))?;
     ended(run)?;
     lab.assert_clean(&before)
 }

@@ -161,7 +161,7 @@ fn of_a_trace_of_a_cgroup(lab: &Lab) -> Result<()> {
 
 fn of_a_guardian_without_cgroup2(lab: &Lab) -> Result<()> {
     let script = "grep ' - cgroup2 ' /proc/self/mountinfo | cut -d' ' -f5 | xargs -n 1 umount -l";
-    lab.host(["sh", "-e", "-c", script])?.output()?;
+    lab.sh(script)?;
     let mut run = lab.nsntrace(["sh", "-c", "echo ready; exec sleep 1000"])?.spawn()?;
     run.says("ready")?;
     guardian_has(lab, &run, documented("the same, where no cgroup2 is mounted")?)?;

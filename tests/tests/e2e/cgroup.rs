@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use nsntrace_tests::{
     Cgroup, Done, HOST_ADDRESS, HOST_DEVICE, Lab, Pcapng, Running, SERVER_ADDRESS, SERVER_ADDRESS6, SOON,
     ask,
-    filter::{Program, attached, compile},
+    filter::{Program, alone_at_new_sockets, attached, compile},
     number_before, own_cgroup, until,
 };
 
@@ -33,6 +33,7 @@ pub const CASES: &[Case] = cases![
     ends_with_its_reader,
     disk_full,
     others_are_not_disturbed,
+    owners_are_done_without,
     kill_leaves_nothing_attached,
     unit_names,
     process_alone_and_among_others,
@@ -360,6 +361,24 @@ fn others_are_not_disturbed(lab: &Lab) -> Result<()> {
     let path = two.path().to_str().context("a path")?;
     let done = lab.nsntrace(["--cgroup", path])?.run()?;
     assert!(done.complaint()?.contains("a program that wants to be alone"), "{}", done.stderr);
+    Ok(())
+}
+
+fn owners_are_done_without(lab: &Lab) -> Result<()> {
+    let _echo = lab.udp_echo(7)?;
+    let one = lab.cgroup("one")?;
+    alone_at_new_sockets(one.path())?;
+    let run = trace(lab, &one, &["-o", "trace.pcapng"])?;
+    run_in(lab, &one, &ask::ask("udp", SERVER_ADDRESS, "7"))?;
+    let done = end(run)?;
+    let words = "the trace does not tell whose packets are: cannot attach what finds owners to cgroup";
+    assert!(done.stderr.contains(words), "{}", done.stderr);
+    assert!(done.trace_at("trace.pcapng").count_of("udp")? == 2);
+
+    let path = one.path().to_str().context("a path")?;
+    let done = lab.nsntrace(["--cgroup", path, "--process", "curl"])?.run()?;
+    let complaint = done.complaint()?;
+    assert!(complaint.contains("--process: cannot attach what finds owners to cgroup"), "{complaint}");
     Ok(())
 }
 

@@ -118,7 +118,7 @@ fn what_the_command_line_names(lab: &Lab) -> Result<()> {
 fn what_needs_ipv6(lab: &Lab) -> Result<()> {
     let arguments = ["-p", "[::]:8080"];
     check(lab, &[], &arguments)?.exited(0)?;
-    lab.host(["sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6"])?.output()?;
+    lab.sh("echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6")?;
     let told = check(lab, &[], &arguments)?.exited(1)?.text();
     let (state, text) = line(&told, "-p")?;
     ensure!(state == "missing" && text.contains("no IPv6 in this trace"), "{told}");
@@ -148,12 +148,8 @@ fn without_a_capability(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-fn mounted(lab: &Lab, script: &str) -> Result<()> {
-    lab.host(["sh", "-c", script])?.output().map(drop)
-}
-
 fn read_only_settings(lab: &Lab) -> Result<()> {
-    mounted(lab, "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys")?;
+    lab.sh("mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys")?;
     let text = is_as_in_a_trace(lab, &[], &[], "settings")?;
     ensure!(text.contains("/proc/sys"), "{text}");
     Ok(())
@@ -162,7 +158,7 @@ fn read_only_settings(lab: &Lab) -> Result<()> {
 fn read_only_cgroups(lab: &Lab) -> Result<()> {
     let script = r#"cgroup=$(grep ' - cgroup2 ' /proc/self/mountinfo | head -1 | cut -d' ' -f5)
         mount --bind $cgroup $cgroup && mount -o remount,bind,ro $cgroup"#;
-    mounted(lab, script)?;
+    lab.sh(script)?;
     let text = is_as_in_a_trace(lab, &[], &[], "cgroup")?;
     ensure!(text.contains("ead-only"), "{text}");
     Ok(())
@@ -199,7 +195,7 @@ fn records_of_dead_runs(lab: &Lab) -> Result<()> {
 }
 
 fn run_folder_of_somebody_else(lab: &Lab) -> Result<()> {
-    lab.host(["sh", "-c", "mkdir -m 700 /run/nsntrace; chown 65534 /run/nsntrace"])?.output()?;
+    lab.sh("mkdir -m 700 /run/nsntrace; chown 65534 /run/nsntrace")?;
     is_as_in_a_trace(lab, &[], &[], "records").map(drop)
 }
 
@@ -218,7 +214,7 @@ fn chain_that_drops(lab: &Lab) -> Result<()> {
 }
 
 fn name_server_that_only_the_host_reaches(lab: &Lab) -> Result<()> {
-    lab.host(["sh", "-c", "echo nameserver 127.0.0.53 > /etc/resolv.conf"])?.output()?;
+    lab.sh("echo nameserver 127.0.0.53 > /etc/resolv.conf")?;
     let told = check(lab, &[], &[])?.exited(0)?.text();
     ensure!(line(&told, "name servers")?.1 == "127.0.0.53, asked by a relay in the host", "{told}");
     let told = check(lab, &[], &["--use-public-dns"])?.exited(0)?.text();

@@ -61,7 +61,7 @@ fn what_is_not_needed(lab: &Lab) -> Result<()> {
 fn as_with_cgroup2(lab: &Lab, test: fn(&Lab) -> Result<()>) -> Result<()> {
     let script = r#"grep ' - cgroup2 ' /proc/self/mountinfo | cut -d' ' -f5 | while read at; do umount -l "$at"; done
         ! grep ' - cgroup2 ' /proc/self/mountinfo"#;
-    lab.host(["sh", "-e", "-c", script])?.output()?;
+    lab.sh(script)?;
     test(lab)
 }
 

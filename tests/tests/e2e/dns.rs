@@ -110,7 +110,7 @@ fn server_on_an_own_address(lab: &Lab) -> Result<()> {
     write_resolv_conf(lab, "nameserver 10.99.0.1\n")?;
     let _server =
         lab.host_name_server("10.99.0.1", &["--bind-interfaces", "--listen-address=10.99.0.1", WWW])?;
-    lab.host(["sh", "-c", "iptables -P INPUT DROP; iptables -A INPUT -i lo -j ACCEPT"])?.output()?;
+    lab.sh("iptables -P INPUT DROP; iptables -A INPUT -i lo -j ACCEPT")?;
     is_all_in_the_trace(&finds_the_server(lab)?)
 }
 
@@ -320,7 +320,7 @@ fn listener_on_every_address(lab: &Lab) -> Result<()> {
 fn firewall_that_lets_nothing_in(lab: &Lab) -> Result<()> {
     let _server = loopback_server(lab, &[WWW])?;
     let rules = "iptables -A INPUT -i lo -j ACCEPT; iptables -A INPUT -j DROP; iptables -P INPUT DROP";
-    lab.host(["sh", "-c", rules])?.output()?;
+    lab.sh(rules)?;
     is_all_in_the_trace(&finds_the_server(lab)?)
 }
 

@@ -217,7 +217,7 @@ fn changed_during(lab: &Lab, options: &[&str], before: &Snapshot, script: &str) 
     let web = lab.web()?;
     let mut run = lab.nsntrace([options, &["sh", "-c", DOWNLOADS, &web.url]].concat())?.spawn()?;
     run.says("got 0")?;
-    lab.host(["sh", "-c", script])?.output()?;
+    lab.sh(script)?;
     let so_far = run.stdout()?.lines().count();
     until("another download, or its failure", SOON, || {
         Ok((run.stdout()?.lines().count() > so_far + 1).then_some(()))
@@ -272,7 +272,7 @@ fn next_is(run: &Running, answer: &str) -> Result<()> {
 
 fn resolver_is_restarted(lab: &Lab) -> Result<()> {
     let before = lab.snapshot()?;
-    lab.host(["sh", "-c", "echo nameserver 127.0.0.53 > /etc/resolv.conf"])?.output()?;
+    lab.sh("echo nameserver 127.0.0.53 > /etc/resolv.conf")?;
     let resolver = || {
         let record = format!("--host-record=www.example.test,{SERVER_ADDRESS}");
         lab.host_name_server("127.0.0.53", &["--bind-interfaces", "--listen-address=127.0.0.53", &record])
@@ -286,6 +286,6 @@ fn resolver_is_restarted(lab: &Lab) -> Result<()> {
     next_is(&run, "found")?;
     fs::write(run.dir().join("stop"), "")?;
     run.wait()?.exited(9)?;
-    lab.host(["sh", "-c", "echo nameserver 203.0.113.7 > /etc/resolv.conf"])?.output()?;
+    lab.sh("echo nameserver 203.0.113.7 > /etc/resolv.conf")?;
     lab.assert_clean(&before)
 }

@@ -360,7 +360,7 @@ fn slow_to_optimise(lab: &Lab) -> Result<()> {
 
 fn libpcap_is_needed_for_it_alone(lab: &Lab) -> Result<()> {
     let hide = "for file in /usr/lib/*/libpcap.so.*; do mount --bind /dev/null $file; done";
-    lab.host(["sh", "-e", "-c", hide])?.output()?;
+    lab.sh(hide)?;
     let before = lab.snapshot()?;
     let told = lab.nsntrace(["-f", "tcp", "true"])?.run()?.exited(1)?.stderr;
     let advice =

@@ -46,7 +46,7 @@ const BY_RULE: &str = "add table inet fw
 pub fn ruleset(lab: &Lab) -> Result<String> {
     let script =
         "nft list tables | grep -vE ' ip6? (filter|nat)$' | while read table; do nft -s list $table; done";
-    lab.host(["sh", "-c", script])?.output()
+    lab.sh(script)
 }
 
 fn set_up(lab: &Lab, rules: &str) -> Result<()> {
@@ -205,7 +205,7 @@ fn chain_goes_away(lab: &Lab) -> Result<()> {
     let done = run.wait()?;
     ensure!(done.lines().iter().all(|line| !line.starts_with("nsntrace: ")), "{}", done.stderr);
     ensure!(!ruleset(lab)?.contains("nsntrace:"), "rules of the run are left of\n{rules}");
-    lab.host(["sh", "-c", "! ls /run/nsntrace/????????"])?.output().map(drop)
+    lab.sh("! ls /run/nsntrace/????????").map(drop)
 }
 
 /// A folder with these programs of the host under these names, and nothing else.
@@ -259,9 +259,9 @@ fn nftables_beside_iptables_legacy(lab: &Lab) -> Result<()> {
     let done = job.env("PATH", &path).run()?.exited(0)?;
     ensure!(fs::read(done.dir.join("page"))? == web.body, "the download is not whole");
     ensure!(rules()? == before, "the rules were\n{before}\nand are\n{}", rules()?);
-    let legacy = lab.host(["sh", "-c", "iptables-legacy-save; ip6tables-legacy-save"])?.output()?;
+    let legacy = lab.sh("iptables-legacy-save; ip6tables-legacy-save")?;
     ensure!(!legacy.contains("nsntrace:"), "rules are left:\n{legacy}");
-    lab.host(["sh", "-c", "! ls /run/nsntrace/????????"])?.output().map(drop)
+    lab.sh("! ls /run/nsntrace/????????").map(drop)
 }
 
 /// Packets pass both; that the other one drops them is told before and during.

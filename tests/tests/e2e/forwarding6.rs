@@ -40,13 +40,9 @@ pub fn each_way(test: impl Fn(&Lab, Way) -> Result<()>) -> Result<()> {
     }
     let lab = Lab::new()?;
     if has_switch {
-        sh(&lab, &format!("mount --bind {FORCED} {FORCED} && mount -o remount,bind,ro {FORCED}"))?;
+        lab.sh(&format!("mount --bind {FORCED} {FORCED} && mount -o remount,bind,ro {FORCED}"))?;
     }
     test(&lab, Way::WholeHost).context("by the whole host's switch")
-}
-
-fn sh(lab: &Lab, script: &str) -> Result<String> {
-    lab.host(["sh", "-c", script])?.output()
 }
 
 fn is_on(during: &Snapshot, way: Way) -> bool {
@@ -97,7 +93,7 @@ fn on_for_the_trace(_: &Lab) -> Result<()> {
 
 fn router_stays_as_it_is(lab: &Lab) -> Result<()> {
     lab.ipv6()?;
-    sh(lab, "echo 1 > /proc/sys/net/ipv6/conf/all/forwarding")?;
+    lab.sh("echo 1 > /proc/sys/net/ipv6/conf/all/forwarding")?;
     let web = lab.web6()?;
     let before = lab.snapshot()?;
     let run = waiting(lab, &web)?;
@@ -127,7 +123,7 @@ fn announced_route_survives(_: &Lab) -> Result<()> {
         lab.ipv6_on_the_link()?;
         internet_routes(lab)?;
         let web = lab.web6()?;
-        let announced = || sh(lab, "ip -6 route show default proto ra");
+        let announced = || lab.sh("ip -6 route show default proto ra");
         let announce = || -> Result<String> {
             until("an announced route", SOON, || {
                 announced_by(lab, "fe80::2")?;
@@ -142,7 +138,7 @@ fn announced_route_survives(_: &Lab) -> Result<()> {
             ensure!(is_on(&lab.snapshot()?, way), "the host is changed in another way");
             ensure!(!announced()?.is_empty(), "the announced route is lost during the trace");
             // It is taken anew, as if it had never been.
-            sh(lab, "ip -6 route del default proto ra")?;
+            lab.sh("ip -6 route del default proto ra")?;
             announce().context("during the trace")?;
             goes_on(run, &web)?;
             ensure!(!announced()?.is_empty(), "the announced route is lost after the trace");
@@ -167,7 +163,7 @@ fn two_routers_on_the_link(lab: &Lab) -> Result<()> {
         for router in ["fe80::2", "fe80::9"] {
             announced_by(lab, router)?;
         }
-        Ok((sh(lab, "ip -6 route show default proto ra")?.lines().count() == 2).then_some(()))
+        Ok((lab.sh("ip -6 route show default proto ra")?.lines().count() == 2).then_some(()))
     })?;
     let told = goes_on(waiting_with(lab, &["-d", HOST_DEVICE], &web)?, &web)?;
     ensure!(!told.contains("no IPv6") && !told.contains("was changed"), "{told}");
@@ -176,7 +172,7 @@ fn two_routers_on_the_link(lab: &Lab) -> Result<()> {
 
 /// Without routes, which tell for how long they are good.
 fn settings(lab: &Lab) -> Result<String> {
-    sh(lab, "cd /proc/sys/net/ipv6/conf; grep . */forwarding */accept_ra; ip6tables-save | grep ^-A; exit 0")
+    lab.sh("cd /proc/sys/net/ipv6/conf; grep . */forwarding */accept_ra || :; ip6tables-save | grep ^-A || :")
 }
 
 /// What the host's switch turns off again is turned on where it was on.
@@ -184,7 +180,7 @@ fn own_switches_of_devices_come_back(_: &Lab) -> Result<()> {
     each_way(|lab, _| {
         lab.ipv6()?;
         lab.second_cable()?;
-        sh(lab, "cd /proc/sys/net/ipv6/conf; echo 1 > eth2/forwarding; echo 0 > eth2/accept_ra")?;
+        lab.sh("cd /proc/sys/net/ipv6/conf; echo 1 > eth2/forwarding; echo 0 > eth2/accept_ra")?;
         let web = lab.web6()?;
         let before = lab.snapshot()?;
         goes_on(waiting(lab, &web)?, &web)?;

@@ -19,10 +19,6 @@ pub const CASES: &[Case] = cases![
 const GATEWAYS: &str = r#"for gateway in $(ip -4 route show default | cut -d" " -f3) \
     $(ip -6 route show default | cut -d" " -f3); do "#;
 
-fn sh(lab: &Lab, script: &str) -> Result<String> {
-    lab.host(["sh", "-c", script])?.output()
-}
-
 /// The answers, in a line each, of `port` at the gateways, by TCP and UDP, each in IPv4 and IPv6.
 fn ask_gateways(lab: &Lab, options: &[&str], port: &str) -> Result<Vec<String>> {
     let script =
@@ -66,7 +62,7 @@ fn host_loopback_is_reached(lab: &Lab) -> Result<()> {
 
 /// The host takes nothing but from itself.
 pub fn take_nothing(lab: &Lab) -> Result<()> {
-    sh(lab, "for tool in iptables ip6tables; do $tool -P INPUT DROP; $tool -A INPUT -i lo -j ACCEPT; done")
+    lab.sh("for tool in iptables ip6tables; do $tool -P INPUT DROP; $tool -A INPUT -i lo -j ACCEPT; done")
         .map(drop)
 }
 

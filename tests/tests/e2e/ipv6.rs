@@ -24,10 +24,6 @@ pub const CASES: &[Case] = cases![
     mtu_below_the_least,
 ];
 
-fn sh(lab: &Lab, script: &str) -> Result<String> {
-    lab.host(["sh", "-c", script])?.output()
-}
-
 fn download(lab: &Lab, options: &[&str], web: &Web) -> Result<Done> {
     let words = [options, &["curl", "-s", "-S", "-m", "20", &web.url]].concat();
     let done = lab.nsntrace(words)?.run()?.exited(0)?;
@@ -144,8 +140,8 @@ fn dual_stack_falls_back(lab: &Lab) -> Result<()> {
 fn firewall_that_takes_and_forwards_nothing(lab: &Lab) -> Result<()> {
     lab.ipv6()?;
     let web = lab.web6()?;
-    sh(lab, "ip6tables -P INPUT DROP; ip6tables -A INPUT -i eth1 -j ACCEPT")?;
-    sh(lab, "ip6tables -P FORWARD DROP; ip6tables -A FORWARD -j DROP")?;
+    lab.sh("ip6tables -P INPUT DROP; ip6tables -A INPUT -i eth1 -j ACCEPT")?;
+    lab.sh("ip6tables -P FORWARD DROP; ip6tables -A FORWARD -j DROP")?;
     let before = lab.snapshot()?;
     download(lab, &[], &web)?;
     lab.assert_clean(&before)
@@ -155,8 +151,8 @@ fn firewall_that_takes_and_forwards_nothing(lab: &Lab) -> Result<()> {
 fn named_device_is_used(lab: &Lab) -> Result<()> {
     lab.ipv6()?;
     lab.second_cable()?;
-    sh(lab, "ip address add 2001:db8:98::1/64 dev eth2 nodad; ip address add fe80::1/64 dev eth2 nodad")?;
-    sh(lab, "ip -6 route add default via 2001:db8:98::2 dev eth2 metric 4000")?;
+    lab.sh("ip address add 2001:db8:98::1/64 dev eth2 nodad; ip address add fe80::1/64 dev eth2 nodad")?;
+    lab.sh("ip -6 route add default via 2001:db8:98::2 dev eth2 metric 4000")?;
     lab.internet(["ip", "address", "add", "2001:db8:98::2/64", "dev", "inet1", "nodad"])?.output()?;
     let web = lab.web6()?;
     for (device, address) in [("eth2", "2001:db8:98::1"), ("eth1", HOST_ADDRESS6)] {
@@ -183,7 +179,7 @@ fn named_device_without_ipv6(lab: &Lab) -> Result<()> {
 
 fn settings_are_carried_over(lab: &Lab) -> Result<()> {
     let setting = "/proc/sys/net/ipv6/bindv6only";
-    sh(lab, &format!("echo 1 > {setting}"))?;
+    lab.sh(&format!("echo 1 > {setting}"))?;
     assert_eq!(lab.nsntrace(["-q", "cat", setting])?.output()?, "1\n");
     Ok(())
 }
@@ -201,7 +197,7 @@ fn ipv4_only(done: Done, reason: &str) -> Result<()> {
 fn switched_off_on_the_host(lab: &Lab) -> Result<()> {
     lab.ipv6()?;
     let web = lab.web()?;
-    sh(lab, "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6")?;
+    lab.sh("echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6")?;
     let before = lab.snapshot()?;
     let done = download(lab, &[], &web)?;
     ipv4_only(done, "switched off")?;
@@ -240,7 +236,7 @@ fn settings_cannot_be_written(lab: &Lab) -> Result<()> {
     lab.ipv6()?;
     let web = lab.web()?;
     let folder = "/proc/sys/net/ipv6";
-    sh(lab, &format!("mount --bind {folder} {folder} && mount -o remount,bind,ro {folder}"))?;
+    lab.sh(&format!("mount --bind {folder} {folder} && mount -o remount,bind,ro {folder}"))?;
     let before = lab.snapshot()?;
     let done = download(lab, &[], &web)?;
     assert_eq!(done.stderr.matches("no IPv6").count(), 1, "{}", done.stderr);
@@ -249,7 +245,7 @@ fn settings_cannot_be_written(lab: &Lab) -> Result<()> {
 
 fn mtu_below_the_least(lab: &Lab) -> Result<()> {
     let web = lab.web()?;
-    sh(lab, "ip link set eth1 mtu 1279")?;
+    lab.sh("ip link set eth1 mtu 1279")?;
     let before = lab.snapshot()?;
     let done = download(lab, &[], &web)?;
     ipv4_only(done, "1279")?;

@@ -66,7 +66,7 @@ fn tshark_shows_them(lab: &Lab) -> Result<()> {
 /// Behind the answer, and before the first packet to the address; once, however often it is asked for.
 fn they_stand_where_they_are_learned(lab: &Lab) -> Result<()> {
     let (_names, _web) = (lab.name_server_with("10.99.0.2", &["--listen-address=10.99.0.2"])?, lab.web()?);
-    lab.host(["sh", "-c", "echo nameserver 10.99.0.2 >/etc/resolv.conf"])?.output()?;
+    lab.sh("echo nameserver 10.99.0.2 >/etc/resolv.conf")?;
     let program = "for n in 1 2 3; do curl -s -o page http://www.example.test/; done";
     let (done, file) = traced(lab, &["sh", "-c", program])?;
     let [(place, _, _)] = file.names[..] else { panic!("{:?}", file.names) };

@@ -34,10 +34,6 @@ fn download(lab: &Lab, web: &Web) -> Result<()> {
     Ok(())
 }
 
-fn sh(lab: &Lab, script: &str) -> Result<String> {
-    lab.host(["sh", "-c", script])?.output()
-}
-
 /// A run that goes on until it is [`ended`].
 fn waiting(lab: &Lab) -> Result<Running> {
     let mut run = lab.nsntrace(["sh", "-c", "echo ready; read line; exit 0"])?.told().spawn()?;
@@ -65,7 +61,7 @@ fn forwarding_is_on_for_the_trace(lab: &Lab) -> Result<()> {
 fn forwarding_that_was_on_stays(lab: &Lab) -> Result<()> {
     let web = lab.web()?;
     for switch in ["conf/eth1/forwarding", "ip_forward"] {
-        sh(lab, &format!("echo 1 > /proc/sys/net/ipv4/{switch}"))?;
+        lab.sh(&format!("echo 1 > /proc/sys/net/ipv4/{switch}"))?;
         let before = lab.snapshot()?;
         let done = lab.nsntrace(["curl", "-s", "-m", "20", &web.url])?.run()?.exited(0)?;
         assert!(!done.stderr.contains("forwarding"), "{}", done.stderr);
@@ -82,15 +78,15 @@ fn host_that_becomes_a_router_forwards(lab: &Lab) -> Result<()> {
     let guards = || count("nsntrace:guard");
     let (first, second) = (waiting(lab)?, waiting(lab)?);
     ensure!(guards()? == 1, "the host is not guarded");
-    sh(lab, "echo 1 > /proc/sys/net/ipv4/ip_forward")?;
+    lab.sh("echo 1 > /proc/sys/net/ipv4/ip_forward")?;
     until("no guard", SOON, || Ok((guards()? == 0).then_some(())))?;
     // What is flushed comes back, without the guard.
-    sh(lab, "iptables -F FORWARD")?;
+    lab.sh("iptables -F FORWARD")?;
     until("the rules of both", SOON, || Ok((count("-A FORWARD")? == 6).then_some(())))?;
     ensure!(guards()? == 0, "the host is guarded again");
     ended(first)?;
     ended(second)?;
-    sh(lab, "echo 0 > /proc/sys/net/ipv4/ip_forward")?;
+    lab.sh("echo 0 > /proc/sys/net/ipv4/ip_forward")?;
     lab.assert_clean(&before)
 }
 
@@ -98,7 +94,7 @@ fn host_that_becomes_a_router_forwards(lab: &Lab) -> Result<()> {
 fn host_that_becomes_a_router_stays_one(lab: &Lab) -> Result<()> {
     let script = "echo 1 > /proc/sys/net/ipv4/ip_forward";
     let run = waiting(lab)?;
-    sh(lab, script)?;
+    lab.sh(script)?;
     ended(run)?;
     let after = lab.snapshot()?;
     assert!(after.has(&["sysctl ipv4/conf/eth1/forwarding:1"]), "the router forwards no more");
@@ -108,7 +104,7 @@ fn host_that_becomes_a_router_stays_one(lab: &Lab) -> Result<()> {
 
 fn firewall_that_forwards_nothing(lab: &Lab) -> Result<()> {
     let web = lab.web()?;
-    sh(lab, "iptables -P FORWARD DROP; iptables -A FORWARD -j DROP")?;
+    lab.sh("iptables -P FORWARD DROP; iptables -A FORWARD -j DROP")?;
     let before = lab.snapshot()?;
     download(lab, &web)?;
     lab.assert_clean(&before)
@@ -141,7 +137,7 @@ fn devices_in_sys(lab: &Lab) -> Result<()> {
 }
 
 fn mtu_of_the_uplink(lab: &Lab) -> Result<()> {
-    sh(lab, "ip link set eth1 mtu 1400")?;
+    lab.sh("ip link set eth1 mtu 1400")?;
     let text = lab.nsntrace(["-q", "ip", "-o", "link", "show", "type", "veth"])?.output()?;
     assert!(text.contains("mtu 1400"), "{text}");
     Ok(())
@@ -155,7 +151,7 @@ fn sysctls_are_carried_over(lab: &Lab) -> Result<()> {
         ("tcp_keepalive_time", "77"),
     ];
     for (name, value) in sysctls {
-        sh(lab, &format!("echo '{value}' > /proc/sys/net/ipv4/{name}"))?;
+        lab.sh(&format!("echo '{value}' > /proc/sys/net/ipv4/{name}"))?;
         let text = lab.nsntrace(["-q", "cat", &format!("/proc/sys/net/ipv4/{name}")])?.output()?;
         assert_eq!(text.trim_end(), value, "{name}");
     }
@@ -172,7 +168,7 @@ fn taken_addresses_are_avoided(lab: &Lab) -> Result<()> {
         "ip route flush table 100; ip address add 172.16.42.255/32 dev lo",
         "ip address flush dev lo; ip address add 127.0.0.1/8 dev lo; echo nameserver 172.16.42.254 > /etc/resolv.conf",
     ] {
-        sh(lab, taken)?;
+        lab.sh(taken)?;
         let done = lab.nsntrace(["curl", "-s", "-m", "20", &web.url])?.run()?.exited(0)?;
         assert_ne!(done.address()?, first, "after: {taken}");
         assert!(done.stdout == web.body);
@@ -181,7 +177,7 @@ fn taken_addresses_are_avoided(lab: &Lab) -> Result<()> {
 }
 
 fn no_default_route(lab: &Lab) -> Result<()> {
-    sh(lab, "ip route del default")?;
+    lab.sh("ip route del default")?;
     let before = lab.snapshot()?;
     let done = lab.nsntrace(["true"])?.run()?.exited(0)?;
     done.line_with("on interface any.")?;
@@ -218,23 +214,20 @@ fn download_by_eth2(lab: &Lab) -> Result<()> {
 
 fn named_device_with_a_route_on_the_link(lab: &Lab) -> Result<()> {
     lab.second_cable()?;
-    sh(
-        lab,
+    lab.sh(
         "ip route del default dev eth2; ip address del 10.98.0.1/24 dev eth2; ip address add 10.98.0.1/32 dev eth2",
     )?;
-    sh(lab, "ip route add default via 10.98.0.2 dev eth2 onlink metric 1000")?;
+    lab.sh("ip route add default via 10.98.0.2 dev eth2 onlink metric 1000")?;
     download_by_eth2(lab)
 }
 
 fn named_device_of_several_next_hops(lab: &Lab) -> Result<()> {
     lab.second_cable()?;
-    sh(
-        lab,
+    lab.sh(
         "ip route flush default; ip route add default nexthop via 10.99.0.2 dev eth1 nexthop via 10.98.0.2 dev eth2",
     )?;
     download_by_eth2(lab)?;
-    sh(
-        lab,
+    lab.sh(
         "ip route flush default; ip nexthop add id 7 via 10.98.0.2 dev eth2; ip route add default nhid 7",
     )?;
     download_by_eth2(lab)
@@ -242,7 +235,7 @@ fn named_device_of_several_next_hops(lab: &Lab) -> Result<()> {
 
 fn named_device_without_a_way_out(lab: &Lab) -> Result<()> {
     lab.second_cable()?;
-    sh(lab, "ip route del default dev eth2")?;
+    lab.sh("ip route del default dev eth2")?;
     let web = lab.web()?;
     let before = lab.snapshot()?;
     let done = lab.nsntrace(["-d", "eth2", "curl", "-s", "-m", "5", &web.url])?.run()?.exited(7)?;
@@ -252,7 +245,7 @@ fn named_device_without_a_way_out(lab: &Lab) -> Result<()> {
 
 fn unused_table_is_no_uplink(lab: &Lab) -> Result<()> {
     lab.second_cable()?;
-    sh(lab, "ip route del default dev eth2; ip route add default via 10.98.0.2 dev eth2 table 200")?;
+    lab.sh("ip route del default dev eth2; ip route add default via 10.98.0.2 dev eth2 table 200")?;
     let done = lab.nsntrace(["true"])?.run()?.exited(0)?;
     assert!(done.stderr.contains("on interface eth1."), "{}", done.stderr);
     Ok(())
@@ -261,7 +254,7 @@ fn unused_table_is_no_uplink(lab: &Lab) -> Result<()> {
 /// Nets that are kept for documentation are often routed nowhere.
 fn black_holes_are_no_obstacle(lab: &Lab) -> Result<()> {
     let web = lab.web()?;
-    sh(lab, "ip route add blackhole 192.0.2.0/24; ip -6 route add blackhole default")?;
+    lab.sh("ip route add blackhole 192.0.2.0/24; ip -6 route add blackhole default")?;
     download(lab, &web)
 }
 

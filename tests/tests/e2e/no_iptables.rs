@@ -108,7 +108,7 @@ fn chains_of_others(lab: &Lab) -> Result<()> {
 
 /// Then they are those of others.
 fn chains_that_iptables_has_left(lab: &Lab) -> Result<()> {
-    lab.host(["sh", "-c", "iptables-nft -P FORWARD DROP && ip6tables-nft -P FORWARD DROP"])?.output()?;
+    lab.sh("iptables-nft -P FORWARD DROP && ip6tables-nft -P FORWARD DROP")?;
     as_with_iptables(lab, firewall::chains_of_one_family)
 }
 

@@ -28,10 +28,6 @@ const INTERNET: &str = "10.99.0.2";
 const INTERNET6: &str = "2001:db8:99::2";
 const REFUSED: &str = "ConnectionRefusedError\n";
 
-fn sh(lab: &Lab, script: &str) -> Result<String> {
-    lab.host(["sh", "-c", script])?.output()
-}
-
 /// A server on port 8000 under trace, with these options.
 fn serve(lab: &Lab, options: &[&str]) -> Result<Running> {
     start(lab.nsntrace([options, &answer("8000", &["0.0.0.0", "::"])].concat())?)
@@ -127,7 +123,7 @@ fn one_address_only(lab: &Lab) -> Result<()> {
 /// A second cable, which nothing of the host's own goes out by.
 fn reached_by_a_device_without_a_default_route(lab: &Lab) -> Result<()> {
     lab.second_cable()?;
-    sh(lab, "ip route del default dev eth2")?;
+    lab.sh("ip route del default dev eth2")?;
     let before = lab.snapshot()?;
     let run = serve(lab, &["-p", "8000"])?;
     assert_eq!(from_internet(lab, "tcp", "10.98.0.1", "8000")?, "10.98.0.2\n");
@@ -137,7 +133,7 @@ fn reached_by_a_device_without_a_default_route(lab: &Lab) -> Result<()> {
 
 fn firewall_that_forwards_nothing(lab: &Lab) -> Result<()> {
     lab.ipv6()?;
-    sh(lab, "for tool in iptables ip6tables; do $tool -P FORWARD DROP; $tool -A FORWARD -j DROP; done")?;
+    lab.sh("for tool in iptables ip6tables; do $tool -P FORWARD DROP; $tool -A FORWARD -j DROP; done")?;
     let run = serve(lab, &["-p", "8000"])?;
     assert_eq!(from_internet(lab, "tcp", HOST_ADDRESS, "8000")?.trim_end(), INTERNET);
     assert_eq!(from_internet(lab, "tcp", HOST_ADDRESS6, "8000")?.trim_end(), INTERNET6);

@@ -25,10 +25,6 @@ pub const CASES: &[Case] = cases![
     socket_whose_folder_is_made_later,
 ];
 
-fn sh(lab: &Lab, script: &str) -> Result<String> {
-    lab.host(["sh", "-c", script])?.output()
-}
-
 /// A dnsmasq on this address of the host, at which `www.example.test` has the address 10.0.0.`number`.
 fn numbered_server(lab: &Lab, address: &str, number: u8) -> Result<Server> {
     let record = format!("--host-record=www.example.test,10.0.0.{number}");
@@ -63,7 +59,7 @@ fn server_on_this_host_is_asked(lab: &Lab) -> Result<()> {
 }
 
 pub fn file_is_missing(lab: &Lab) -> Result<()> {
-    sh(lab, "rm /etc/resolv.conf")?;
+    lab.sh("rm /etc/resolv.conf")?;
     server_on_this_host_is_asked(lab)
 }
 
@@ -78,13 +74,13 @@ fn file_is_empty(lab: &Lab) -> Result<()> {
 }
 
 fn link_leads_nowhere(lab: &Lab) -> Result<()> {
-    sh(lab, "ln -sf /run/nowhere/resolv.conf /etc/resolv.conf")?;
+    lab.sh("ln -sf /run/nowhere/resolv.conf /etc/resolv.conf")?;
     let _server = numbered_server(lab, "127.0.0.1", 1)?;
     let text = lab
         .nsntrace(["-q", "sh", "-c", "getent ahostsv4 www.example.test; cat /etc/resolv.conf"])?
         .output()?;
     assert!(text.starts_with("10.0.0.1 ") && text.ends_with("\nnameserver 172.16.42.254\n"), "{text}");
-    assert_eq!(sh(lab, "readlink /etc/resolv.conf")?, "/run/nowhere/resolv.conf\n");
+    assert_eq!(lab.sh("readlink /etc/resolv.conf")?, "/run/nowhere/resolv.conf\n");
     Ok(())
 }
 
@@ -101,7 +97,7 @@ done
 fn follows(lab: &Lab, before: &str, change: &str) -> Result<()> {
     let _first = numbered_server(lab, "127.0.0.53", 1)?;
     let _second = numbered_server(lab, "127.0.0.54", 2)?;
-    sh(lab, before)?;
+    lab.sh(before)?;
     let mut run = lab.nsntrace(["-q", "sh", "-c", ASKED])?.told().spawn()?;
     let mut stdin = run.stdin_pipe()?;
     let mut ask = |run: &mut Running, number: u8| -> Result<()> {
@@ -109,7 +105,7 @@ fn follows(lab: &Lab, before: &str, change: &str) -> Result<()> {
         run.says(&format!("{number}: 10.0.0.{number} ")).map(drop)
     };
     ask(&mut run, 1)?;
-    sh(lab, change)?;
+    lab.sh(change)?;
     ask(&mut run, 2)?;
     drop(stdin);
     run.wait()?.exited(0)?;

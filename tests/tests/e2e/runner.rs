@@ -62,7 +62,7 @@ fn full_screen_program(lab: &Lab) -> Result<()> {
 
 /// The fake host's /run allows it, whatever the folder for temporary files is mounted with.
 fn setuid_program(lab: &Lab) -> Result<()> {
-    lab.host(["sh", "-c", "install -m 4755 \"$(readlink -f /usr/bin/id)\" /run/id"])?.output()?;
+    lab.sh("install -m 4755 \"$(readlink -f /usr/bin/id)\" /run/id")?;
     let done = lab.nsntrace(["-q", "-u", "nobody", "/run/id", "-u"])?.run()?.exited(0)?;
     assert_eq!(done.text(), "0\n");
     let flags = lab.nsntrace(["-q", "-u", "nobody", "grep", "NoNewPrivs", "/proc/self/status"])?.output()?;
@@ -91,7 +91,7 @@ fn session(lab: &Lab, options: &[&str]) -> Result<Vec<String>> {
 
 fn session_of_the_user(lab: &Lab) -> Result<()> {
     let folders = "mkdir -p /run/user/0 /run/user/65534; touch /run/user/0/bus /run/user/65534/bus";
-    lab.host(["sh", "-c", folders])?.output()?;
+    lab.sh(folders)?;
     assert_eq!(session(lab, &["-u", "nobody"])?, ["/run/user/65534", "unix:path=/run/user/65534/bus"]);
     assert_eq!(session(lab, &[])?, ["/run/user/0", "unix:path=/run/user/0/bus"]);
     lab.host(["rm", "/run/user/65534/bus"])?.output()?;
@@ -100,7 +100,7 @@ fn session_of_the_user(lab: &Lab) -> Result<()> {
 }
 
 fn no_session(lab: &Lab) -> Result<()> {
-    lab.host(["sh", "-c", "mkdir -p /run/user/0; touch /run/user/0/bus"])?.output()?;
+    lab.sh("mkdir -p /run/user/0; touch /run/user/0/bus")?;
     assert_eq!(session(lab, &["-u", "nobody"])?, ["", ""]);
     Ok(())
 }
@@ -121,7 +121,7 @@ except OSError as error:
 fn unprivileged_ping(lab: &Lab) -> Result<()> {
     for (range, answer, packets) in [("0 2147483647", "0\n", 2), ("1 0", "PermissionError\n", 0)] {
         let set = format!("echo '{range}' > /proc/sys/net/ipv4/ping_group_range");
-        lab.host(["sh", "-c", &set])?.output()?;
+        lab.sh(&set)?;
         let words = ["-u", "nobody", "python3", "-c", PING, SERVER_ADDRESS];
         let done = lab.nsntrace(words)?.run()?.exited(0)?;
         assert_eq!(done.text(), answer, "with the range {range}");

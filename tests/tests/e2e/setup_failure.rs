@@ -127,7 +127,7 @@ impl Attempt {
     pub fn new() -> Result<Self> {
         let lab = Lab::new()?;
         // A name server on a loopback address, so that there is a relay too.
-        lab.host(["sh", "-c", "echo nameserver 127.0.0.53 > /etc/resolv.conf"])?.output()?;
+        lab.sh("echo nameserver 127.0.0.53 > /etc/resolv.conf")?;
         Ok(Self { web: lab.web()?, before: lab.snapshot()?, lab })
     }
 

@@ -34,10 +34,6 @@ pub fn goes_on(mut run: Running, web: &Web, web6: &Web) -> Result<String> {
     Ok(done.stderr)
 }
 
-fn sh(lab: &Lab, script: &str) -> Result<()> {
-    lab.host(["sh", "-e", "-c", script])?.output().map(drop)
-}
-
 /// What a script for a firewall does first. The rules that guard the host's forwarding come back too.
 fn survives(lab: &Lab, flush: &str) -> Result<()> {
     lab.ipv6()?;
@@ -45,13 +41,13 @@ fn survives(lab: &Lab, flush: &str) -> Result<()> {
     let web6 = lab.web6()?;
     let before = lab.snapshot()?;
     let guards = || -> Result<usize> {
-        let saved = lab.host(["sh", "-c", "iptables-save; ip6tables-save; nft list ruleset"])?.output()?;
+        let saved = lab.sh("iptables-save || :; ip6tables-save || :; nft list ruleset")?;
         Ok(saved.matches("nsntrace:guard").count())
     };
     let mut run = waiting(lab, &web, &web6)?;
     let guarded = guards()?;
     ensure!(guarded > 0, "the host is not guarded");
-    sh(lab, flush)?;
+    lab.sh(flush)?;
     run.complains("inserted again")?;
     let told = goes_on(run, &web, &web6)?;
     ensure!(told.matches("inserted again").count() == 1, "{told}");
@@ -69,7 +65,7 @@ fn rules_are_flushed_while_it_counts(lab: &Lab) -> Result<()> {
     let mut terminal = job.spawn_on_terminal()?;
     terminal.shows("ready")?;
     terminal.shows("Got 0")?;
-    sh(lab, "iptables -F; iptables -t nat -F")?;
+    lab.sh("iptables -F; iptables -t nat -F")?;
     terminal.shows("inserted again")?;
     terminal.types("\n")?;
     terminal.process.wait()?.exited(0)?;
@@ -84,7 +80,7 @@ pub fn whole_ruleset_is_flushed(lab: &Lab) -> Result<()> {
 fn firewall_is_loaded_anew(lab: &Lab) -> Result<()> {
     let firewall =
         "add table inet fw; add chain inet fw out { type filter hook forward priority 5; policy drop; }";
-    sh(lab, &format!("nft '{firewall}'"))?;
+    lab.sh(&format!("nft '{firewall}'"))?;
     survives(lab, &format!("nft 'flush ruleset; {firewall}'"))?;
     let rules = lab.host(["nft", "list", "table", "inet", "fw"])?.output()?;
     ensure!(!rules.contains("nsntrace"), "rules are left:\n{rules}");
@@ -105,13 +101,13 @@ fn firewall_is_started(lab: &Lab) -> Result<()> {
         format!("nft '{chain} drop; }}'"),
         format!("nft delete table inet fw; nft '{chain} accept; }}'; sleep 2; nft add rule inet fw out drop"),
     ] {
-        sh(lab, &start)?;
+        lab.sh(&start)?;
         until("rules in the new firewall", SOON, || Ok(rules()?.contains("nsntrace:").then_some(())))?;
     }
     let told = goes_on(run, &web, &web6)?;
     ensure!(!told.contains("held back"), "{told}");
     ensure!(!rules()?.contains("nsntrace:"), "rules are left:\n{}", rules()?);
-    sh(lab, "nft delete table inet fw")?;
+    lab.sh("nft delete table inet fw")?;
     lab.assert_clean(&before)
 }
 
@@ -120,25 +116,22 @@ fn way_out_moves(lab: &Lab) -> Result<()> {
     lab.ipv6()?;
     lab.second_cable()?;
     lab.internet(["ip", "address", "add", "2001:db8:98::2/64", "dev", "inet1", "nodad"])?.output()?;
-    sh(lab, "ip address add 2001:db8:98::1/64 dev eth2 nodad; ip route del default dev eth2")?;
+    lab.sh("ip address add 2001:db8:98::1/64 dev eth2 nodad; ip route del default dev eth2")?;
     let web = lab.web()?;
     let web6 = lab.web6()?;
     let before = lab.snapshot()?;
     let mut run = waiting(lab, &web, &web6)?;
-    sh(lab, "ip route del default; ip route add default via 10.98.0.2 dev eth2")?;
+    lab.sh("ip route del default; ip route add default via 10.98.0.2 dev eth2")?;
     run.complains("IPv4 forwarding on eth2")?;
-    sh(lab, "ip -6 route del default; ip -6 route add default via 2001:db8:98::2 dev eth2")?;
+    lab.sh("ip -6 route del default; ip -6 route add default via 2001:db8:98::2 dev eth2")?;
     if fs::exists("/proc/sys/net/ipv6/conf/all/force_forwarding")? {
         run.complains("IPv6 forwarding on eth2")?;
     }
     goes_on(run, &web, &web6)?;
-    sh(
-        lab,
-        &format!(
-            "ip route del default; ip route add default via 10.99.0.2 dev {HOST_DEVICE}
+    lab.sh(&format!(
+        "ip route del default; ip route add default via 10.99.0.2 dev {HOST_DEVICE}
              ip -6 route del default; ip -6 route add default via fe80::2 dev {HOST_DEVICE}"
-        ),
-    )?;
+    ))?;
     lab.assert_clean(&before)
 }
 
@@ -149,15 +142,15 @@ fn way_out_comes_back_and_back(lab: &Lab) -> Result<()> {
     run.says("ready")?;
     let forwarding = format!("/proc/sys/net/ipv4/conf/{HOST_DEVICE}/forwarding");
     for metric in 1..=3 {
-        sh(lab, &format!("echo 0 > {forwarding}; ip route add default via 10.99.0.2 metric {metric}"))?;
+        lab.sh(&format!("echo 0 > {forwarding}; ip route add default via 10.99.0.2 metric {metric}"))?;
         until("forwarding", SOON, || Ok((lab.host(["cat", &forwarding])?.output()? == "1\n").then_some(())))?;
     }
-    let record = lab.host(["sh", "-c", "cat /run/nsntrace/????????"])?.output()?;
+    let record = lab.sh("cat /run/nsntrace/????????")?;
     let recorded = record.matches("\"Forwarding\"").count();
     let guards = lab.host(["iptables-save"])?.output()?.matches("nsntrace:guard").count();
     run.stdin_pipe()?.write_all(b"\n")?;
     run.wait()?.exited(0)?;
     ensure!((recorded, guards) == (1, 1), "recorded {recorded} times, guarded by {guards} rules:\n{record}");
-    sh(lab, "for metric in 1 2 3; do ip route del default metric $metric; done")?;
+    lab.sh("for metric in 1 2 3; do ip route del default metric $metric; done")?;
     lab.assert_clean(&before)
 }

@@ -20,10 +20,6 @@ pub const CASES: &[Case] = cases![
     named_device_is_made_anew,
 ];
 
-fn sh(lab: &Lab, script: &str) -> Result<String> {
-    lab.host(["sh", "-e", "-c", script])?.output()
-}
-
 /// Downloads, and returns who has asked the server.
 fn asked_by(lab: &Lab, web: &Web, options: &[&str]) -> Result<String> {
     let before = lab.snapshot()?;
@@ -40,9 +36,9 @@ fn asked_by(lab: &Lab, web: &Web, options: &[&str]) -> Result<String> {
 fn several_next_hops(lab: &Lab) -> Result<()> {
     lab.second_cable()?;
     let hops = "nexthop via 10.99.0.2 dev eth1 nexthop via 10.98.0.2 dev eth2";
-    sh(lab, &format!("ip route flush default; ip route add default {hops}"))?;
+    lab.sh(&format!("ip route flush default; ip route add default {hops}"))?;
     // By addresses and ports, not by addresses alone.
-    sh(lab, "echo 1 > /proc/sys/net/ipv4/fib_multipath_hash_policy")?;
+    lab.sh("echo 1 > /proc/sys/net/ipv4/fib_multipath_hash_policy")?;
     let web = lab.web()?;
     let before = lab.snapshot()?;
     let program = r#"for n in $(seq 24); do curl -s -o page -m 20 "$1" || exit; done"#;
@@ -57,10 +53,10 @@ fn several_next_hops(lab: &Lab) -> Result<()> {
 /// A rule of the host's leads some of it by another device.
 fn policy_routing(lab: &Lab) -> Result<()> {
     lab.second_cable()?;
-    sh(lab, "ip route del default dev eth2; ip route add default via 10.98.0.2 dev eth2 table 200")?;
+    lab.sh("ip route del default dev eth2; ip route add default via 10.98.0.2 dev eth2 table 200")?;
     let web = lab.web()?;
     ensure!(asked_by(lab, &web, &[])? == "10.99.0.1", "the table is not to be used yet");
-    sh(lab, "ip rule add to 203.0.113.0/24 lookup 200 priority 1000")?;
+    lab.sh("ip rule add to 203.0.113.0/24 lookup 200 priority 1000")?;
     ensure!(asked_by(lab, &web, &[])? == "10.98.0.1", "the rule is not followed");
     Ok(())
 }
@@ -97,7 +93,7 @@ fn tunnel(lab: &Lab) -> Result<[Running; 2]> {
     let path = lab.dir().join("tunnel").display().to_string();
     let words = |name, side| ["python3", "-c", TUNNEL, name, &path, side].map(str::to_owned);
     let ends = [start(lab.internet(words("vpn1", "first"))?)?, start(lab.host(words("vpn0", "second"))?)?];
-    sh(lab, "ip address add 10.8.0.1 peer 10.8.0.2 dev vpn0; ip link set vpn0 mtu 1400 up")?;
+    lab.sh("ip address add 10.8.0.1 peer 10.8.0.2 dev vpn0; ip link set vpn0 mtu 1400 up")?;
     let script = "ip address add 10.8.0.2 peer 10.8.0.1 dev vpn1; ip link set vpn1 mtu 1400 up";
     lab.internet(["sh", "-e", "-c", script])?.output()?;
     Ok(ends)
@@ -106,7 +102,7 @@ fn tunnel(lab: &Lab) -> Result<[Running; 2]> {
 /// Two routes for half of the world each leave the host's own default route in place.
 fn tunnel_of_a_vpn(lab: &Lab) -> Result<()> {
     let _tunnel = tunnel(lab)?;
-    sh(lab, "ip -4 route add 0.0.0.0/1 dev vpn0; ip -4 route add 128.0.0.0/1 dev vpn0")?;
+    lab.sh("ip -4 route add 0.0.0.0/1 dev vpn0; ip -4 route add 128.0.0.0/1 dev vpn0")?;
     let web = lab.web()?;
     ensure!(asked_by(lab, &web, &[])? == "10.8.0.1", "it went around the tunnel");
     let done = lab.nsntrace(["ip", "-o", "link", "show", "type", "veth"])?.run()?.exited(0)?;
@@ -124,7 +120,7 @@ fn named_tunnel(lab: &Lab) -> Result<()> {
 
 /// The host's own servers are there.
 fn none_at_all(lab: &Lab) -> Result<()> {
-    sh(lab, "ip route del default")?;
+    lab.sh("ip route del default")?;
     let _server = start(lab.host(answer("8000", &[HOST_ADDRESS]))?)?;
     let before = lab.snapshot()?;
     for transport in ["tcp", "udp"] {
@@ -152,10 +148,10 @@ fn came_by_eth2(web: &Web) -> Result<()> {
 /// Waits until the table of the run has a route with these words, or has none.
 fn table_has(lab: &Lab, words: &str, has: bool) -> Result<()> {
     until(&format!("the table with {words:?}: {has}"), SOON, || {
-        let rules = sh(lab, "ip rule")?;
+        let rules = lab.sh("ip rule")?;
         let table = rules.lines().find(|line| line.contains("iif nsgw")).context("no rule")?;
         let table = table.split_whitespace().last().context("no table")?;
-        let routes = sh(lab, &format!("ip route show table {table}"))?;
+        let routes = lab.sh(&format!("ip route show table {table}"))?;
         Ok((routes.contains(words) == has).then_some(()))
     })
 }
@@ -175,7 +171,7 @@ fn named_device_gets_another_gateway(lab: &Lab) -> Result<()> {
     ])?
     .output()?;
     let moves = "ip route del default dev eth2; ip route add default via 10.98.0.3 dev eth2 metric 1000";
-    sh(lab, moves)?;
+    lab.sh(moves)?;
     table_has(lab, "via 10.98.0.3", true)?;
     table_has(lab, "via 10.98.0.2", false)?;
     stdin.write_all(b"\n")?;
@@ -184,7 +180,7 @@ fn named_device_gets_another_gateway(lab: &Lab) -> Result<()> {
     let done = run.wait()?.exited(0)?;
     ensure!(fs::read(done.dir.join("page"))? == web.body, "the download is not whole");
     came_by_eth2(&web)?;
-    sh(lab, &moves.replace("10.98.0.3", "10.98.0.2"))?;
+    lab.sh(&moves.replace("10.98.0.3", "10.98.0.2"))?;
     lab.assert_clean(&before)
 }
 
@@ -195,12 +191,12 @@ fn named_device_goes_down_and_comes_back(lab: &Lab) -> Result<()> {
     let before = lab.snapshot()?;
     let mut run = waiting(lab, &web)?;
     let mut stdin = run.stdin_pipe()?;
-    sh(lab, "ip link set eth2 down")?;
+    lab.sh("ip link set eth2 down")?;
     stdin.write_all(b"\n")?;
     // It is told at once that there is no way.
     run.says("curl: 7")?;
     ensure!(web.log()?.is_empty(), "it went another way: {}", web.log()?);
-    sh(lab, "ip link set eth2 up; ip route add default via 10.98.0.2 dev eth2 metric 1000")?;
+    lab.sh("ip link set eth2 up; ip route add default via 10.98.0.2 dev eth2 metric 1000")?;
     table_has(lab, "via 10.98.0.2", true)?;
     stdin.write_all(b"\n")?;
     run.says("curl: 0")?;
@@ -216,7 +212,7 @@ fn named_device_is_made_anew(lab: &Lab) -> Result<()> {
     let web = lab.web()?;
     let mut run = waiting(lab, &web)?;
     let mut stdin = run.stdin_pipe()?;
-    sh(lab, "ip link del eth2")?;
+    lab.sh("ip link del eth2")?;
     stdin.write_all(b"\n")?;
     run.says("curl: 7")?;
     lab.second_cable()?;
@@ -227,11 +223,11 @@ fn named_device_is_made_anew(lab: &Lab) -> Result<()> {
     drop(stdin);
     run.wait()?.exited(0)?;
     ensure!(
-        !sh(lab, "ip rule; ip route show table all; iptables-save")?.contains("nsntrace:"),
+        !lab.sh("ip rule; ip route show table all; iptables-save")?.contains("nsntrace:"),
         "rules are left"
     );
     ensure!(
-        sh(lab, &format!("cat /proc/sys/net/ipv4/conf/{HOST_DEVICE}/forwarding"))? == "0\n",
+        lab.sh(&format!("cat /proc/sys/net/ipv4/conf/{HOST_DEVICE}/forwarding"))? == "0\n",
         "it forwards"
     );
     Ok(())

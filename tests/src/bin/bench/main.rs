@@ -129,7 +129,7 @@ impl Part {
             Self::Flood | Self::Filter | Self::Cgroup | Self::Summary | Self::Owners => 300,
             Self::Senders => 200,
             Self::Start => 60,
-            Self::Bulk => 28,
+            Self::Bulk => 54,
             Self::Idle | Self::Memory => 10,
             Self::Live | Self::Fidelity => 3,
         }

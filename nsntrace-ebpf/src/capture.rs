@@ -3,7 +3,7 @@
 use core::{arch::asm, ffi::c_void};
 
 use aya_ebpf::{
-    EbpfContext,
+    EbpfContext, Global,
     bindings::__sk_buff,
     helpers::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns},
 };
@@ -18,12 +18,17 @@ const TAG: u32 = 4;
 /// Where a program runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Hook {
-    /// At an interface, for its frames. Programs on one CPU do not interrupt each other here.
+    /// At an interface, for its frames. Programs on one CPU do not interrupt each other here, unless the kernel is a real-time
+    /// one.
     Tc,
     /// At a cgroup's sockets, for packets without a link-layer header. Programs run in the middle of system calls here:
     /// another may come in between on the same CPU.
     Cgroup,
 }
+
+/// User space knows it.
+#[unsafe(no_mangle)]
+static IS_REALTIME: Global<u32> = Global::new(0);
 
 /// A packet on its way to user space.
 #[derive(Clone, Copy)]
@@ -91,8 +96,8 @@ pub unsafe fn count(counter: *mut u64, hook: Hook) {
     // SAFETY: the caller's. The target's core has no operation in one step that kernels before 5.12 know.
     unsafe {
         match hook {
-            Hook::Tc => *counter += 1,
-            Hook::Cgroup => {
+            Hook::Tc if IS_REALTIME.load() == 0 => *counter += 1,
+            _ => {
                 asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) 1_u64, options(nostack));
             }
         }

@@ -24,6 +24,8 @@ pub mod names {
     pub const CGROUP_EGRESS: &str = "cgroup_egress";
     /// The `u32` global that is not 0 where parts of a lane are taken [`AHEAD`](crate::AHEAD).
     pub const TAKES_AHEAD: &str = "TAKES_AHEAD";
+    /// The `u32` global that is not 0 where programs at an interface come in between each other on a CPU, too.
+    pub const IS_REALTIME: &str = "IS_REALTIME";
     /// The `u64` global with the bytes, a power of two, which make a reader that does not sleep be woken when they have come into a
     /// ring buffer.
     pub const MUCH: &str = "MUCH";

@@ -14,6 +14,7 @@ mod owners;
 mod places;
 mod processors;
 mod programs;
+mod realtime;
 mod ring;
 mod rings;
 mod settings;
@@ -44,7 +45,7 @@ use crate::{
     error::{Context, Error, Result},
     namespace::netns::Netns,
     ownership::Owners,
-    words::say,
+    words::{plain, say},
 };
 use clock::boot_now;
 use lanes::Lanes;
@@ -134,11 +135,13 @@ impl Loaded {
         let count = |of: usize| u32::try_from(of).context("count", "the processors");
         let chunks = lanes::chunks(cpus);
         let takes_ahead = u32::from(lanes::are_taken_ahead());
+        let is_realtime = u32::from(realtime::is_here());
         let much = ring::much(settings.ring_bytes.into());
         let mut loader = loader::without_types();
         loader
             .override_global(aya_log::LEVEL, &level, true)
             .override_global(names::TAKES_AHEAD, &takes_ahead, true)
+            .override_global(names::IS_REALTIME, &is_realtime, true)
             .override_global(names::MUCH, &much, true)
             .map_max_entries(names::RING, settings.ring_bytes)
             .map_max_entries(names::NEAR, rings::near(settings.ring_bytes))
@@ -222,7 +225,7 @@ impl Loaded {
 /// Says why packets have no owners, and fails where only those of some are wanted.
 fn does_without(owners: &Owners, error: &Error) -> Result<()> {
     if owners.only.is_empty() {
-        say!("nsntrace: the trace does not tell whose packets are: {error}");
+        say!("nsntrace: the trace does not tell whose packets are: {}", plain(&error.to_string()));
         Ok(())
     } else {
         Err(Error::told(format!("--process: {error}")))
@@ -274,6 +277,8 @@ impl Capture {
     /// Where the namespace cannot be entered.
     pub fn detach(&mut self) -> Result<()> {
         let Some(programs) = self.programs.take() else { return Ok(()) };
+        // One program goes after the other, and some take their time.
+        self.close();
         let Some(netns) = &self.netns else {
             drop(programs);
             wait_for_programs();
@@ -304,7 +309,8 @@ impl Drop for Capture {
 }
 
 /// The end of a link at an interface waits for the programs that are just running; that of a filter does not, nor that
-/// of a link at a cgroup. This returns when each processor has passed a point at which it runs none.
+/// of a link at a cgroup. This returns when each processor has passed a point at which it runs none; where there is but one
+/// processor, or one that ticks only when it must, at once.
 fn wait_for_programs() {
     const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
     // SAFETY: it takes plain numbers. Where the kernel does not have it, nothing is waited for.

@@ -109,7 +109,7 @@ pub struct Cli {
     #[arg(long)]
     pub check: bool,
 
-    /// Say nothing but errors and losses
+    /// Say nothing but errors, losses, and why it waits or ends
     #[arg(short, long, conflicts_with = "verbose")]
     pub quiet: bool,
 

@@ -84,7 +84,7 @@ pub fn join(
     survey.taken.extend(resolv_conf.servers.iter().map(|server| IpNet::from(server.address)));
     let subnet = free_subnet(&survey)?;
     let names = Names::of_this_process();
-    let ways = Ways::of(host.device.as_ref(), !config.published.is_empty(), &survey);
+    let ways = Ways::of(host.device.as_ref(), &survey);
     let leaf = Leaf::of(id, &host.cgroup);
 
     changes.make(Change::Link { name: names.outer.clone() }, || {

@@ -144,7 +144,7 @@ impl Life {
 
     fn hear(&mut self, news: News) {
         match news {
-            News::Ended(pid, status) if pid == self.pid => {
+            News::Ended(pid, status) if self.is_program(pid) => {
                 self.status = Some(status);
                 match self.asked {
                     // The others were not told: only the program was.
@@ -152,13 +152,18 @@ impl Life {
                     None => self.tell_at = Some(Instant::now() + LINGER),
                 }
             }
-            News::Stopped(pid) if pid == self.pid && self.has_the_terminal() => {
+            News::Stopped(pid) if self.is_program(pid) && self.has_the_terminal() => {
                 // The shell waits for us: it must see that its job is stopped, or the terminal belongs to nobody.
                 self.stopped = true;
                 let _ = raise(Signal::SIGSTOP);
             }
             _ => {}
         }
+    }
+
+    /// Whether it is the program: its number may come again when it has ended.
+    fn is_program(&self, pid: Pid) -> bool {
+        pid == self.pid && self.status.is_none()
     }
 
     /// Whether the program is in our process group and that is in the foreground.

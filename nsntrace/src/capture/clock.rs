@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-/// Nanoseconds of `CLOCK_BOOTTIME`, the clock that records are stamped with: it counts on through a suspend.
+use crate::proc;
+
+/// Nanoseconds of `CLOCK_BOOTTIME` as the kernel has it, the clock that records are stamped with: it counts on through a suspend.
 pub fn boot_now() -> u64 {
-    now(ClockId::CLOCK_BOOTTIME)
+    now(ClockId::CLOCK_BOOTTIME).wrapping_add_signed(-proc::added_to_boot_time())
 }
 
 /// How often the offset is measured anew, in nanoseconds.

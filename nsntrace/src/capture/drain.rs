@@ -44,6 +44,9 @@ const LIVE_PAUSE: Duration = Duration::from_millis(4);
 /// The same where too much was too young to be taken, for a ring buffer that is full wakes nobody; and the least.
 const SHORT_PAUSE: Duration = Duration::from_millis(1);
 
+/// How often such a pause is made at the end, at most.
+const LAST_WAITS: usize = 1000;
+
 /// After so long the thread looks once more, since it said that it is asleep. A packet that was just on its way then, and wakes
 /// nobody, is seen the first time, unless its processor was taken from the machine; then the second.
 const LAST_LOOKS: [Duration; 3] = [Duration::from_millis(4), Duration::from_secs(1), FOREVER];
@@ -205,10 +208,25 @@ impl Worker {
             if caught_up && !stopped {
                 self.turn(self.clock.at(settled))?;
             }
-            if stopped || self.left == 0 {
+            if stopped {
+                return self.wait_for_the_last();
+            }
+            if self.left == 0 {
                 return Ok(());
             }
         }
+    }
+
+    /// Nothing more comes, but who was held up while he wrote a packet hides it, and those behind it, until he is done.
+    fn wait_for_the_last(&mut self) -> Result<()> {
+        for _ in 0..LAST_WAITS {
+            if self.left == 0 || self.packets.rings.are_empty() {
+                break;
+            }
+            thread::sleep(SHORT_PAUSE);
+            self.drain(u64::MAX)?;
+        }
+        Ok(())
     }
 
     fn end_file(&mut self) -> Result<()> {

@@ -3,6 +3,8 @@
 use aya::programs::{Program, ProgramError};
 use nsntrace_ebpf::names;
 
+use super::realtime;
+
 /// TC_ACT_UNSPEC: the packet's fate is left to others.
 const NO_SAY: i32 = -1;
 
@@ -51,7 +53,7 @@ impl Hook {
 
     /// Whether programs on one CPU interrupt each other, so that each counts in one step.
     pub(super) fn is_interrupted(self) -> bool {
-        self == Self::Cgroup
+        self == Self::Cgroup || realtime::is_here()
     }
 }
 

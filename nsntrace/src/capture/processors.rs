@@ -1,7 +1,6 @@
 //! What each processor has for itself: its books, and its place in its lane.
 
 use std::{
-    fs,
     mem::offset_of,
     os::fd::BorrowedFd,
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
@@ -10,16 +9,15 @@ use std::{
 use nix::sys::mman::ProtFlags;
 use nsntrace_ebpf::{BEGUN, Counters, Processor};
 
-use super::mapping::Mapping;
+use super::{mapping::Mapping, realtime};
 use crate::error::Result;
 
 /// Whether stores are seen by others in the order in which they are made.
 const IN_ORDER: bool = cfg!(any(target_arch = "x86", target_arch = "x86_64", target_arch = "s390x"));
 
-/// Whether the kernel side may use lanes. They count on that, and on programs that do not come in between each other on a processor,
-/// which a real-time kernel does not promise.
+/// Whether the kernel side may use lanes. They count on that, and on programs that do not come in between each other on a processor.
 fn are_lanes_used() -> bool {
-    IN_ORDER && !fs::read("/sys/kernel/realtime").is_ok_and(|word| word.starts_with(b"1"))
+    IN_ORDER && !realtime::is_here()
 }
 
 /// The processors' memory.

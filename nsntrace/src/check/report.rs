@@ -151,7 +151,7 @@ fn network(report: &mut Report, config: &Config) -> io::Result<bool> {
     uses("uplinks IPv4", names(uplinks4, "IPv4"))?;
     uses("uplinks IPv6", names(uplinks6, "IPv6"))?;
     let only = device(config).ok().flatten();
-    let ways = Ways::of(only.as_ref(), !config.published.is_empty(), &survey);
+    let ways = Ways::of(only.as_ref(), &survey);
     uses("forwarding IPv4", forwarding4(ways.inlets))?;
     let forwarding6 = forwarding6(&ways);
     let has_ipv6 = forwarding6.is_ok() && packet_filter::find(Family::V6).is_ok();

@@ -23,23 +23,18 @@ pub struct Ways<'a> {
 }
 
 impl<'a> Ways<'a> {
-    /// Those of a trace on this host: with the device of `-d`, if there is one, and maybe with published ports.
-    pub fn of(device: Option<&'a Device>, is_published: bool, survey: &'a Survey) -> Self {
+    /// Those of a trace on this host, with the device of `-d`, if there is one.
+    pub fn of(device: Option<&'a Device>, survey: &'a Survey) -> Self {
         let uplinks = device.map_or(&survey.uplinks[..], from_ref);
         let out = uplinks.first().or(survey.uplinks6.first());
-        // Connections to a published port come in by other devices too.
-        let (inlets, inlets6) = if device.is_none() && is_published {
-            (&survey.inlets[..], &survey.inlets6[..])
-        } else {
-            (uplinks, &survey.uplinks6[..])
-        };
         let table = route::table::FIRST_TABLE + std::process::id();
         Self {
             out,
             mtu: out.map_or(DEFAULT_MTU, |device| device.mtu),
             only_by: device.map(|device| (device, table)),
-            inlets,
-            inlets6,
+            // What is behind any of them is reached from the host, and answers come in there.
+            inlets: device.map_or(&survey.inlets[..], from_ref),
+            inlets6: &survey.inlets6[..],
         }
     }
 

@@ -101,11 +101,14 @@ fn switch(
     change: Change,
     is_on: impl FnOnce() -> Result<bool>,
 ) -> Result<Option<Switch>> {
-    let is_recorded =
-        changes.share(&change)? || changes.made().iter().any(|made| made.is_shared_with(&change));
+    changes.share(&change)?;
+    let recorded = changes.made().iter().find(|made| made.is_shared_with(&change)).cloned();
     if is_on()? {
         return Ok(None);
     }
+    let is_recorded = recorded.is_some();
+    // What is turned on is what the record says: that is undone.
+    let change = recorded.unwrap_or(change);
     if !is_recorded {
         changes.make(change.clone(), || Ok(()))?;
     }

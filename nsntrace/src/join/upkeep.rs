@@ -72,8 +72,9 @@ impl<'a> Upkeep<'a> {
     /// Waits until others have changed something, or it is time to look at a firewall again after that, or to try again what
     /// has failed. It may be given up and begun again. Says whether there are rules to be mended.
     pub async fn changed(&mut self) -> bool {
-        let look = self.elsewhere.due().map(Instant::from_std);
-        let due = look.into_iter().chain(self.failure.as_ref().map(|failure| failure.next)).min();
+        // What has failed may be the look.
+        let look = || self.elsewhere.due().map(Instant::from_std);
+        let due = self.failure.as_ref().map(|failure| failure.next).or_else(look);
         tokio::select! {
             changed = self.events.changed() => changed,
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => true,
@@ -134,7 +135,7 @@ impl<'a> Upkeep<'a> {
         let voice = Voice::new(self.config.words);
         let _lock = self.changes.lock()?;
         let survey = Survey::take()?;
-        let ways = Ways::of(self.host.device.as_ref(), !self.config.published.is_empty(), &survey);
+        let ways = Ways::of(self.host.device.as_ref(), &survey);
         if let Some((device, _)) = ways.only_by {
             // Until it comes back.
             if !device::exists(&device.name)? {

@@ -26,8 +26,7 @@ impl Series {
     /// Where the user may not write there, or it is no regular file and not the only one.
     pub fn open(outfile: &Outfile, rotation: Rotation, invoker: Option<Invoker>) -> Result<Self> {
         let names = FileNames::new(outfile.clone(), rotation, now());
-        let one_of_several = rotation != Rotation::default();
-        let file = TraceFile::open(&names.present()?, invoker.clone(), one_of_several)?;
+        let file = TraceFile::open(&names.present()?, invoker.clone(), names.are_several())?;
         Ok(Self { file, names, invoker, is_secret: false })
     }
 

@@ -293,6 +293,9 @@ impl Writer {
         // Where it is somebody else's, what is in it is theirs.
         let result = self.files.begin();
         result.context("write to", self.files.file().name())?;
+        if let Some((processes, _)) = &mut self.processes {
+            processes.begin_file();
+        }
         self.encoder.begin(&mut self.block);
         if let Some(keys) = &self.keys {
             self.encoder.secrets(&mut self.block, &keys.recent());

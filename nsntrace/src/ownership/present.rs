@@ -41,7 +41,7 @@ fn process(pid: u32) -> Option<News> {
     })
 }
 
-/// The number of the parent, and when the process began in nanoseconds of `CLOCK_BOOTTIME`: fields 4 and 22 of proc_pid_stat(5),
+/// The number of the parent, and when the process began in nanoseconds since the boot: fields 4 and 22 of proc_pid_stat(5),
 /// where the second is a name with whatever in it.
 fn parent_and_start(stat: &str) -> Option<(u32, u64)> {
     let (_, rest) = stat.rsplit_once(')')?;
@@ -49,6 +49,7 @@ fn parent_and_start(stat: &str) -> Option<(u32, u64)> {
     let ticks: u64 = fields.get(22 - 3)?.parse().ok()?;
     let per_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().and_then(|ticks| u64::try_from(ticks).ok());
     let start = ticks * (1_000_000_000 / per_second.filter(|ticks| *ticks > 0).unwrap_or(100));
+    let start = start.checked_add_signed(-proc::added_to_boot_time())?;
     Some((fields.get(4 - 3)?.parse().ok()?, start))
 }
 

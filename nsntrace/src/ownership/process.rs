@@ -27,14 +27,22 @@ pub(super) struct Run {
     pub(super) file: String,
     /// Empty where they are not known.
     pub(super) words: Words,
-    /// Packets that it owned.
+    /// Packets that it owned, and how many of them are in files before the present one.
     pub(super) packets: u64,
+    pub(super) earlier: u64,
+}
+
+impl Run {
+    /// Packets that it owned of the present file.
+    pub(super) fn packets_here(&self) -> u64 {
+        self.packets - self.earlier
+    }
 }
 
 /// One line, with nothing in it that a terminal would obey.
 impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { pid, user, packets, .. } = self;
+        let (Self { pid, user, .. }, packets) = (self, self.packets_here());
         write!(f, "process {pid} {}", plain(&self.name))?;
         if let Some((parent, name)) = &self.parent {
             write!(f, ", parent {}", format!("{parent} {}", plain(name)).trim_end())?;

@@ -91,12 +91,19 @@ impl Processes {
         Some(Owner { pid, name })
     }
 
+    /// Packets are counted for another file.
+    pub fn begin_file(&mut self) {
+        for run in self.runs.values_mut().flatten() {
+            run.earlier = run.packets;
+        }
+    }
+
     /// A line for each that was there between two times, since the epoch; in the order of their beginnings.
     pub fn lines(&self, from: Duration, to: Duration) -> Vec<String> {
         let is_of_use = |run: &&Run| {
             let ended = run.ended.unwrap_or(Duration::MAX);
             // What it was before it became another has a line only if it had packets.
-            let is_gone = run.is_replaced && run.packets == 0 && ended <= to;
+            let is_gone = run.is_replaced && run.packets_here() == 0 && ended <= to;
             run.became <= to && ended >= from && !is_gone
         };
         let mut runs: Vec<_> = self.runs.values().flatten().filter(is_of_use).collect();
@@ -228,6 +235,18 @@ mod tests {
         assert!(
             lines[1].starts_with("process 2 sh, parent 1 sh, user 1000, from 1.000000001 until 1.000000002")
         );
+    }
+
+    #[test]
+    fn packets_are_those_of_the_file() {
+        let mut processes = story();
+        assert_eq!(owner(&mut processes, 2, 25), Some("sh"));
+        processes.begin_file();
+        let lines = |processes: &Processes| processes.lines(Duration::ZERO, Duration::MAX).join("\n");
+        assert!(lines(&processes).contains(" 0 packets, /usr/bin/curl"), "{}", lines(&processes));
+        assert!(!lines(&processes).contains("process 2 sh"), "{}", lines(&processes));
+        assert_eq!(owner(&mut processes, 2, 99), Some("curl"));
+        assert!(lines(&processes).contains(" 1 packets, /usr/bin/curl"), "{}", lines(&processes));
     }
 
     #[test]

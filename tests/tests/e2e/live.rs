@@ -11,7 +11,7 @@ use nsntrace_tests::{Lab, SERVER_ADDRESS, SOON};
 
 use crate::{Case, cases};
 
-pub const CASES: &[Case] = cases![each_packet_is_there_at_once];
+pub const CASES: &[Case] = cases![each_packet_is_there_at_once, in_a_namespace_of_time];
 
 /// Sends a datagram for each line on stdin.
 const SENDER: &str = "
@@ -28,11 +28,20 @@ struct Arrival {
     bytes: Vec<u8>,
 }
 
-/// The program waits until the packet before has been read: a trace that is not live comes to a standstill.
 fn each_packet_is_there_at_once(lab: &Lab) -> Result<()> {
+    median_is_short(lab, &[])
+}
+
+/// The boot was later there than it was for the kernel, which stamps packets.
+fn in_a_namespace_of_time(lab: &Lab) -> Result<()> {
+    median_is_short(lab, &["unshare", "--time", "--fork", "--boottime=-5"])
+}
+
+/// The program waits until the packet before has been read: a trace that is not live comes to a standstill.
+fn median_is_short(lab: &Lab, starter: &[&str]) -> Result<()> {
     let _server = lab.udp_sink(9)?;
     let words = ["-o", "-", "python3", "-u", "-c", SENDER, SERVER_ADDRESS];
-    let mut run = lab.nsntrace(words)?.told().piped().spawn()?;
+    let mut run = lab.nsntrace_by(starter, words)?.told().piped().spawn()?;
     let packets = arrivals(run.stdout_pipe()?);
     let mut program = run.stdin_pipe()?;
     let mut delays = Vec::new();

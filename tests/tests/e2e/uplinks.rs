@@ -5,7 +5,7 @@ use std::io::Write;
 
 use anyhow::{Context, Result, ensure};
 use nsntrace_tests::ask::{answer, ask, start};
-use nsntrace_tests::{HOST_ADDRESS, HOST_DEVICE, Lab, Running, SOON, Web, until};
+use nsntrace_tests::{HOST_ADDRESS, HOST_DEVICE, Lab, Running, SERVER_ADDRESS6, SOON, Web, until};
 
 use crate::{Case, cases};
 
@@ -14,6 +14,8 @@ pub const CASES: &[Case] = cases![
     policy_routing,
     tunnel_of_a_vpn,
     named_tunnel,
+    another_network,
+    another_network_by_ipv6,
     none_at_all,
     named_device_gets_another_gateway,
     named_device_goes_down_and_comes_back,
@@ -116,6 +118,26 @@ fn named_tunnel(lab: &Lab) -> Result<()> {
     ensure!(asked_by(lab, &web, &["-d", "vpn0"])? == "10.8.0.1", "it went around the tunnel");
     ensure!(asked_by(lab, &web, &[])? == "10.99.0.1", "the host's routing is not followed");
     Ok(())
+}
+
+/// As behind a VPN for some addresses: answers come in where no default route leads, or there is none at all.
+fn another_network(lab: &Lab) -> Result<()> {
+    lab.second_cable()?;
+    lab.sh("ip route del default dev eth2; ip route add 203.0.113.0/24 via 10.98.0.2 dev eth2")?;
+    let web = lab.web()?;
+    ensure!(asked_by(lab, &web, &[])? == "10.98.0.1", "the route is not followed");
+    lab.sh("ip route del default")?;
+    ensure!(asked_by(lab, &web, &[])? == "10.98.0.1", "the route is not followed without a default one");
+    Ok(())
+}
+
+fn another_network_by_ipv6(lab: &Lab) -> Result<()> {
+    lab.ipv6()?;
+    let web = lab.web6()?;
+    lab.sh(&format!(
+        "way=$(ip -6 route show default); ip -6 route del default; ip -6 route add {SERVER_ADDRESS6} ${{way#default}}"
+    ))?;
+    asked_by(lab, &web, &[]).map(drop)
 }
 
 /// The host's own servers are there.

@@ -29,9 +29,9 @@ pub struct Survey {
     pub uplinks: Vec<Device>,
     /// The same for IPv6.
     pub uplinks6: Vec<Device>,
-    /// These, and all others at which the host has an IPv4 address that is not loopback's.
+    /// These, and all others at which the host has an IPv4 address that is not loopback's, or a route to somewhere.
     pub inlets: Vec<Device>,
-    /// The same for IPv6; addresses that mean something on their link only do not count.
+    /// The same for IPv6; addresses and routes that mean something on their link only do not count.
     pub inlets6: Vec<Device>,
 }
 
@@ -54,7 +54,8 @@ impl Survey {
             let with_others = |ways: &[u32], is_ipv4: bool| {
                 let others =
                     addresses.iter().filter(|(_, net)| net.addr().is_ipv4() == is_ipv4 && is_reached(net));
-                ways.iter().copied().chain(others.map(|(index, _)| *index)).collect::<Vec<_>>()
+                let others = others.map(|(index, _)| *index);
+                ways.iter().copied().chain(others).chain(leading(&routes, is_ipv4)).collect::<Vec<_>>()
             };
             let (all, all6) = (with_others(&ways, true), with_others(&ways6, false));
             Ok(Self {
@@ -81,11 +82,24 @@ async fn addresses(handle: &Handle) -> Result<Vec<(u32, IpNet)>> {
     Ok(messages.iter().filter_map(|message| Some((message.header.index, net(message)?))).collect())
 }
 
-/// Whether others may reach the host at the address.
+/// The devices by which a family's routes lead to others.
+fn leading(routes: &[RouteMessage], is_ipv4: bool) -> impl Iterator<Item = u32> {
+    let leads = move |route: &&RouteMessage| {
+        let is_meant = |net: IpNet| net.addr().is_ipv4() == is_ipv4 && is_reached(&net);
+        route.header.kind == RouteType::Unicast
+            && table_of(route) < FIRST_TABLE
+            && destination(route).is_some_and(is_meant)
+    };
+    routes.iter().filter(leads).flat_map(devices)
+}
+
+/// Whether others may reach the host at the address, or the host others there.
 fn is_reached(net: &IpNet) -> bool {
     match net.addr() {
-        IpAddr::V4(address) => !address.is_loopback(),
-        IpAddr::V6(address) => !address.is_loopback() && !address.is_unicast_link_local(),
+        IpAddr::V4(address) => !address.is_loopback() && !address.is_multicast(),
+        IpAddr::V6(address) => {
+            !address.is_loopback() && !address.is_unicast_link_local() && !address.is_multicast()
+        }
     }
 }
 

@@ -59,7 +59,8 @@ impl Signals {
     /// Those that ask for an end are ignored too: that reaches through exec to the helpers that change the host, so
     /// that Ctrl-C does not end one of them half way. A blocked signal comes as a message though it is ignored.
     ///
-    /// Ctrl-Z, and what stops who touches another's terminal, is held off until [`Stoppable`]: a stop half way through a change of the host would hold up other runs.
+    /// Ctrl-Z, and what stops who touches another's terminal, is held off until [`Stoppable`]: a stop half way through a change
+    /// of the host would hold up other runs.
     ///
     /// # Errors
     /// Where the kernel refuses it.

@@ -139,7 +139,7 @@ async fn record(
     netns: &Netns,
     changes: &mut Changes,
     joined: Joined,
-    (capture, mut packets, log): Attached,
+    (capture, mut packets, mut log): Attached,
 ) -> Result<(u8, Option<Counted>)> {
     let voice = Voice::new(config.words);
     let section = section(config, netns, &joined)?;
@@ -179,7 +179,7 @@ async fn record(
     let audience = if config.as_extcap { Audience::of_extcap()? } else { Audience::default() };
 
     let upkeep = Upkeep::new(changes, config, host, &joined);
-    let followed = follow(config, &mut life, &mut recording, upkeep, &keeper, &audience, log).await;
+    let followed = follow(config, &mut life, &mut recording, upkeep, &keeper, &audience, log.as_mut()).await;
     let quiet = quiet::wait(netns);
     // With the link goes what is attached to it, and the kernel waits once for both. The capture is closed before: the link's
     // end may tell that the host is no router any more. For the watch of the covers the kernel waits too.
@@ -208,7 +208,7 @@ async fn follow(
     mut upkeep: Upkeep<'_>,
     keeper: &Keeper,
     audience: &Audience,
-    log: Option<KernelLog>,
+    log: Option<&mut KernelLog>,
 ) -> Result<u8> {
     let mut ticks = interval(COUNT_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -284,7 +284,7 @@ async fn until(duration: Option<Duration>) {
     }
 }
 
-async fn pass_on(log: Option<KernelLog>) {
+async fn pass_on(log: Option<&mut KernelLog>) {
     if let Some(log) = log {
         log.pass_on().await;
     }

@@ -1,5 +1,7 @@
 //! Messages of the kernel side, passed on to the log.
 
+use std::os::fd::AsRawFd;
+
 use aya::Ebpf;
 use aya_log::EbpfLogger;
 use tokio::io::{Interest, unix::AsyncFd};
@@ -15,13 +17,20 @@ impl KernelLog {
     }
 
     /// Passes messages on as they come. Never returns, unless they cannot be waited for.
-    pub async fn pass_on(self) {
+    pub async fn pass_on(&mut self) {
         // SAFETY: the descriptor is the same and open as long as the logger.
-        let log = unsafe { AsyncFd::register_with_interest(self.0, Interest::READABLE) };
-        let Ok(mut log) = log else { return };
-        while let Ok(mut ready) = log.readable_mut().await {
-            ready.get_inner_mut().flush();
+        let log = unsafe { AsyncFd::register_with_interest(self.0.as_raw_fd(), Interest::READABLE) };
+        let Ok(log) = log else { return };
+        while let Ok(mut ready) = log.readable().await {
+            self.0.flush();
             ready.clear_ready();
         }
+    }
+}
+
+impl Drop for KernelLog {
+    /// Passes on what has come since: a program may end in the same moment as its packets find no room.
+    fn drop(&mut self) {
+        self.0.flush();
     }
 }

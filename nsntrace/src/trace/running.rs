@@ -59,7 +59,7 @@ async fn record(
     };
     let encoder = Encoder::new(config.format, section(config, &present.cgroup));
     let removal = Removal::watch(&present.cgroup, &cgroup::mount()?)?;
-    let (capture, mut packets, log) = loaded.attach_to_cgroup(&present.cgroup)?;
+    let (capture, mut packets, mut log) = loaded.attach_to_cgroup(&present.cgroup)?;
     let writer = Writer::new(files, encoder)
         .with_talk(talk(config))
         .with_processes(Processes::default(), packets.take_watch());
@@ -74,7 +74,8 @@ async fn record(
     let signals = signals.stream()?;
 
     let stoppable = Stoppable::begin()?;
-    let followed = follow(config, &mut present, &mut recording, removal, &signals, &audience, log).await;
+    let followed =
+        follow(config, &mut present, &mut recording, removal, &signals, &audience, log.as_mut()).await;
     drop(stoppable);
     tell_of_strangers(&mut present, voice);
     recording.finish_unless(insisting(config, signals.asked_to_end())).await?;
@@ -89,7 +90,7 @@ async fn follow(
     removal: Removal,
     signals: &SignalStream,
     audience: &Audience,
-    log: Option<KernelLog>,
+    log: Option<&mut KernelLog>,
 ) -> Result<()> {
     let mut ticks = interval(COUNT_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);

@@ -118,7 +118,7 @@ pub struct Counters {
 }
 
 /// What a CPU has for itself, in one cache line: each that a packet has to bring along costs nanoseconds. User space, which
-/// writes the last of its words, comes by every few milliseconds only.
+/// writes the last of its words, comes by seldom.
 #[repr(C, align(64))]
 pub struct Processor {
     /// The CPU's books. It alone writes them; counters of a cgroup's packets are raised in one step.
@@ -144,7 +144,7 @@ const _: () = assert!(BEGUN < ALIGN as u64);
 /// A piece of a lane.
 ///
 /// A lane is a ring of a CPU's own for small packets: nobody else writes there, so a packet needs no reservation, and
-/// user space, which comes by every few milliseconds, reads it where it lies. It has a power of two of chunks. When it is
+/// user space, which comes by from time to time, reads it where it lies. It has a power of two of chunks. When it is
 /// full but for two parts of [`AHEAD`], packets go into a ring buffer.
 ///
 /// Records, each a [`RecordHeader`] with its packet, lie at multiples of [`ALIGN`], and none in two chunks. Positions

@@ -22,7 +22,7 @@ pub(super) const SETTLE: u64 = 100_000;
 /// So long after it has its place, in nanoseconds, a packet is taken to be stamped.
 const STAMPED: u64 = 1_000_000;
 
-/// So many packets have room in a batch that is kept: a million in a second, where it is filled every 16 ms. Only who was long
+/// So many packets have room in a batch that is kept: a million in a second, where the reader is called for so many. Only who was long
 /// held up finds more.
 const USUAL: usize = 16384;
 
@@ -113,7 +113,7 @@ impl Batch {
                 }
             };
             let header = header(bytes(0, RecordHeader::SIZE));
-            take(&header, bytes(header.packet(), header.cap_len as usize))?;
+            take(header, bytes(header.packet(), header.cap_len as usize))?;
         }
         ControlFlow::Continue(())
     }
@@ -226,11 +226,12 @@ impl Found {
     }
 }
 
-/// A record's header.
-pub(super) fn header(bytes: &[u8]) -> RecordHeader {
-    let bytes: &[u8; RecordHeader::SIZE] = bytes.first_chunk().expect("a record has a header");
-    // SAFETY: as many bytes as it has, and any bytes are a header.
-    unsafe { bytes.as_ptr().cast::<RecordHeader>().read_unaligned() }
+/// A record's header, where it lies.
+pub(super) fn header(bytes: &[u8]) -> &RecordHeader {
+    let header = bytes.as_ptr().cast::<RecordHeader>();
+    assert!(bytes.len() >= RecordHeader::SIZE && header.is_aligned());
+    // SAFETY: as many bytes as it has, at a place for it, and any bytes are a header.
+    unsafe { &*header }
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ use crate::{
 
 /// How long the thread stays away after there was something to do: the program pays the price of each time that it comes. The
 /// kernel side wakes it before where much has gathered.
-const PAUSE: Duration = Duration::from_millis(16);
+const PAUSE: Duration = Duration::from_millis(64);
 
 /// The same where somebody reads the trace as it is written.
 const LIVE_PAUSE: Duration = Duration::from_millis(4);

@@ -9,7 +9,7 @@ use super::ring::Ring;
 use crate::error::Result;
 
 /// Bytes of the near one, unless the far one has less. So much stays in caches, and the reader is there before it is full; a bulk
-/// transfer is some 4 % faster than where only 32 MiB are gone through again and again. With 4 MiB the half of that is lost.
+/// transfer is some 4 % faster than where only 32 MiB are gone through again and again. With 4 MiB a third of that is lost.
 const NEAR: u32 = 2 << 20;
 
 /// How many there are.

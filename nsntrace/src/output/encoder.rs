@@ -36,9 +36,10 @@ impl Encoder {
         Self { snaplen, kind }
     }
 
-    /// A record's packet as it is added.
-    pub(super) fn frame<'a>(&self, header: &RecordHeader, packet: &'a [u8]) -> Frame<'a> {
-        Frame::new(header, packet, self.snaplen)
+    /// A record's packet as it is added, if it may then [apart](Frame::apart).
+    #[inline]
+    pub(super) fn frame<'a>(&self, header: &RecordHeader, packet: &'a [u8], may_stay: bool) -> Frame<'a> {
+        Frame::new(header, packet, self.snaplen, may_stay)
     }
 
     /// Begins a file.
@@ -55,7 +56,7 @@ impl Encoder {
         out: &mut Vec<u8>,
         time: Duration,
         header: &RecordHeader,
-        owner: Option<Owner<'_>>,
+        owner: Option<&Owner<'_>>,
         frame: &Frame<'_>,
     ) -> usize {
         match &mut self.kind {
@@ -74,8 +75,8 @@ impl Encoder {
         owner: Option<Owner<'_>>,
         packet: &[u8],
     ) {
-        let frame = self.frame(header, packet).or_apart();
-        let place = self.packet(out, time, header, owner, &frame);
+        let frame = self.frame(header, packet, true);
+        let place = self.packet(out, time, header, owner.as_ref(), &frame);
         out.splice(place..place, frame.apart().unwrap_or_default().iter().copied());
     }
 

@@ -24,12 +24,14 @@ pub(super) struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// The packet of a record, at most `snaplen` bytes of it.
-    pub(super) fn new(header: &RecordHeader, packet: &'a [u8], snaplen: u32) -> Self {
+    /// The packet of a record, at most `snaplen` bytes of it. Where it may stay apart, is large and in one piece, it is to be
+    /// written from where it is.
+    #[inline]
+    pub(super) fn new(header: &RecordHeader, packet: &'a [u8], snaplen: u32, may_stay: bool) -> Self {
         let wire_length = header.whole_len();
         if !header.is_tagged() || packet.len() < TAG_AT {
             return Self {
-                apart: false,
+                apart: may_stay && packet.len() >= LARGE,
                 before: packet,
                 tag: [0; TAG],
                 tag_length: 0,
@@ -43,12 +45,6 @@ impl<'a> Frame<'a> {
         let after = &after[..after.len().min(room - tag_length)];
         let tag = u32::from(header.vlan_proto) << 16 | u32::from(header.vlan_tci);
         Self { apart: false, before, tag: tag.to_be_bytes(), tag_length, after, wire_length }
-    }
-
-    /// The same; if it is large and in one piece, it is to be written from where it is.
-    pub(super) fn or_apart(mut self) -> Self {
-        self.apart = self.tag_length == 0 && self.before.len() >= LARGE;
-        self
     }
 
     /// All of it, if it is to be written from where it is.
@@ -72,6 +68,7 @@ impl<'a> Frame<'a> {
     }
 
     /// Appends what is kept of it, unless that stays [apart](Self::apart). Returns its place.
+    #[inline]
     pub(super) fn append_to(&self, out: &mut Vec<u8>) -> usize {
         let place = out.len();
         if self.apart {
@@ -93,7 +90,7 @@ mod tests {
     use super::*;
 
     fn bytes(header: &RecordHeader, packet: &[u8], snaplen: u32) -> Vec<u8> {
-        let frame = Frame::new(header, packet, snaplen);
+        let frame = Frame::new(header, packet, snaplen, false);
         let mut out = Vec::new();
         frame.append_to(&mut out);
         assert_eq!(frame.length(), out.len());
@@ -113,14 +110,14 @@ mod tests {
         let packet: Vec<u8> = (0..16).collect();
         let whole = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 0x81, 0, 0x60, 5, 12, 13, 14, 15];
         assert_eq!(bytes(&tagged, &packet, 100), whole);
-        assert_eq!(Frame::new(&tagged, &packet, 100).wire_length(), 20);
+        assert_eq!(Frame::new(&tagged, &packet, 100, true).wire_length(), 20);
         for snaplen in 12..20 {
             let kept = &packet[..16.min(snaplen)];
             let snaplen_u32 = u32::try_from(snaplen).expect("small");
             assert_eq!(bytes(&tagged, kept, snaplen_u32), whole[..snaplen], "{snaplen}");
         }
         assert_eq!(bytes(&tagged, &packet[..11], 11), whole[..11]);
-        assert_eq!(Frame::new(&tagged, &packet[..11], 11).wire_length(), 20);
+        assert_eq!(Frame::new(&tagged, &packet[..11], 11, true).wire_length(), 20);
     }
 
     #[test]
@@ -129,7 +126,7 @@ mod tests {
         let raw = RecordHeader { vlan_proto: 0x8100, linktype: 101, ..plain };
         for header in [plain, raw] {
             assert_eq!(bytes(&header, &[7; 20], 20), [7; 20]);
-            assert_eq!(Frame::new(&header, &[7; 20], 20).wire_length(), 60);
+            assert_eq!(Frame::new(&header, &[7; 20], 20, true).wire_length(), 60);
         }
     }
 }

@@ -29,6 +29,7 @@ pub(super) fn begin(out: &mut Vec<u8>, snaplen: u32, link_type: u16) {
 }
 
 /// Appends a packet that passed at `time` since the epoch. Returns the place of its frame.
+#[inline]
 pub(super) fn packet(out: &mut Vec<u8>, time: Duration, frame: &Frame<'_>) -> usize {
     let record = RawPcapPacket {
         // Until 2106.
@@ -39,6 +40,7 @@ pub(super) fn packet(out: &mut Vec<u8>, time: Duration, frame: &Frame<'_>) -> us
         data: Cow::Borrowed(&[]),
     };
     // Through an array, since each of its fields would be a call for the vector.
+    out.reserve(RECORD_HEADER + frame.length());
     let mut header = [0; RECORD_HEADER];
     record.write_to::<_, LittleEndian>(&mut &mut header[..]).expect("memory takes it");
     out.extend_from_slice(&header);

@@ -71,7 +71,7 @@ impl Pcapng {
         out: &mut Vec<u8>,
         time: Duration,
         header: &RecordHeader,
-        owner: Option<Owner<'_>>,
+        owner: Option<&Owner<'_>>,
         frame: &Frame<'_>,
     ) -> usize {
         let number = self.source(out, header);
@@ -190,7 +190,7 @@ mod tests {
     }
 
     fn add(pcapng: &mut Pcapng, out: &mut Vec<u8>, header: &RecordHeader, packet: &[u8]) {
-        let frame = Frame::new(header, packet, 100);
+        let frame = Frame::new(header, packet, 100, false);
         pcapng.packet(out, Duration::new(5_000_000_000, 6), header, None, &frame);
     }
 

@@ -176,10 +176,9 @@ impl Writer {
             keys.see(header, packet, self.block.len());
         }
         let owner = self.processes.as_mut().and_then(|(processes, _)| processes.owner(header));
-        let frame = self.encoder.frame(header, packet);
         // What may be held back has to be kept.
-        let frame = if self.keys.is_none() { frame.or_apart() } else { frame };
-        let place = self.encoder.packet(&mut self.block, time, header, owner, &frame);
+        let frame = self.encoder.frame(header, packet, self.keys.is_none());
+        let place = self.encoder.packet(&mut self.block, time, header, owner.as_ref(), &frame);
         if let Some(talk) = &mut self.talk {
             talk.see(header, packet, owner);
             // Whoever reads it live knows them before the packets that go there.

@@ -87,7 +87,7 @@ impl Bench {
         let (file, produced) = (&self.ring_files[ring], &mut self.produced[ring]);
         let (header, packet) = record.split_at(RecordHeader::SIZE);
         let gap = u8::try_from(*produced % 64).expect("small");
-        let header = RecordHeader { gap, ..self::header(header) };
+        let header = RecordHeader { gap, ..*self::header(header) };
         let data = [&bytes_of(header)[..], &vec![0xff; gap.into()], packet].concat();
         let length = u32::try_from(data.len()).expect("short").to_ne_bytes();
         let place = u64::from(2 * page::size()) + *produced;

@@ -12,9 +12,9 @@ const PROCESS: u32 = 8 << 16 | 8;
 const NO_THREAD: u32 = 0;
 
 /// Makes them, of a packet whose owner is known: its number, and for who reads, a comment too.
-pub(super) fn options(out: &mut Vec<u8>, owner: Option<Owner<'_>>) {
+pub(super) fn options(out: &mut Vec<u8>, owner: Option<&Owner<'_>>) {
     out.clear();
-    let Some(Owner { pid, name }) = owner else { return };
+    let Some(&Owner { pid, name }) = owner else { return };
     // The length stands before the text.
     out.extend_from_slice(&[0; 4]);
     let written = match name {

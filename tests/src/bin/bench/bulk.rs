@@ -58,9 +58,15 @@ fn one_way(rounds: usize, snaplen: Option<&str>, way: &str, option: &str) -> Res
     Ok(rows)
 }
 
-/// A second of a connection, in Gbit/s as the receiver sees them.
+/// What is sent in a turn. It takes a fraction of a second: a machine that shares its processors is now slow, now fast, and those
+/// who are compared are to meet the same of it.
+const AMOUNT: &str = "256M";
+
+/// Of a connection that brings so much, in Gbit/s as the receiver sees them.
 fn throughput(sender: &mut Sender, option: &str) -> Result<f64> {
-    sender.ask(&format!("iperf3 --client {SERVER_ADDRESS} --time 1 --json {option} >iperf.json; echo $?"))?;
+    sender.ask(&format!(
+        "iperf3 --client {SERVER_ADDRESS} --bytes {AMOUNT} --json {option} >iperf.json; echo $?"
+    ))?;
     let answer = std::fs::read(sender.dir().join("iperf.json"))?;
     let answer: serde_json::Value = serde_json::from_slice(&answer)?;
     let speed = answer["end"]["sum_received"]["bits_per_second"].as_f64();

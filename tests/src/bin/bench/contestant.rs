@@ -90,8 +90,9 @@ impl<'a> Contestant<'a> {
             self.spent.usage += Usage::of(sender.pid())?.since(before);
             return Ok(result);
         };
+        let before = Usage::of(rival.pid())?;
         let result = work(&mut self.namespace.sender)?;
-        let usage = Usage::of(rival.pid())?;
+        let usage = Usage::of(rival.pid())?.since(before);
         rival.signal(Signal::SIGINT)?;
         let (captured, dropped) = counts(self.who, &rival.wait()?.exited(0)?)?;
         self.spent += Spent { captured, dropped, usage };

@@ -10,8 +10,9 @@ use crate::{
     statistics::Estimate,
 };
 
-/// Packets of a turn: what disturbs the machine for longer than a few turns last meets all contestants alike.
-pub const COUNT: u32 = 4_000;
+/// Packets of a turn: what disturbs the machine for longer than a few turns last meets all contestants alike, and whoever writes
+/// them comes by in it.
+pub const COUNT: u32 = 20_000;
 
 /// Packets of a turn where it is counted what is lost: more than any buffer holds.
 const MANY: u32 = 600_000;

@@ -126,10 +126,10 @@ impl Part {
     /// of packets.
     fn rounds(self) -> usize {
         match self {
-            Self::Flood | Self::Filter | Self::Cgroup | Self::Summary | Self::Owners => 300,
-            Self::Senders => 200,
+            Self::Flood | Self::Filter | Self::Cgroup | Self::Summary | Self::Owners => 144,
+            Self::Senders => 108,
             Self::Start => 60,
-            Self::Bulk => 54,
+            Self::Bulk => 180,
             Self::Idle | Self::Memory => 10,
             Self::Live | Self::Fidelity => 3,
         }

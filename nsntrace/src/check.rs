@@ -87,7 +87,7 @@ pub fn host(config: &Config) -> Result<Host> {
     any_trace(config)?;
     let account = account(config)?;
     let device = device(config)?;
-    tracee::find(&config.program)?;
+    tracee::find(&config.program, account.as_ref())?;
     let cgroup = cgroup()?;
     settings()?;
     packet_filter::find(Family::V4)?;

@@ -8,17 +8,15 @@ use std::{
     ffi::{OsStr, OsString},
     fs::File,
     io,
-    os::{
-        fd::AsFd,
-        unix::{ffi::OsStrExt, fs::PermissionsExt},
-    },
+    os::{fd::AsFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
 };
 
 use nix::{
+    fcntl::{AT_FDCWD, AtFlags},
     sched::{CloneFlags, setns},
     sys::signal::Signal,
-    unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, getppid},
+    unistd::{AccessFlags, Pid, dup2_stderr, dup2_stdin, dup2_stdout, faccessat, getppid},
 };
 
 use crate::{
@@ -30,6 +28,7 @@ use crate::{
         mounts,
         netns::Netns,
     },
+    output::invoker::Invoker,
     search_path,
     signals::Dispositions,
     tls_keys,
@@ -71,28 +70,36 @@ pub enum Streams {
     Device(File),
 }
 
-/// Finds the program as execvp would, so that a wrong name is told before anything is changed.
+/// Finds the program as execvp would for the user that it is to run as, so that a wrong name is told before anything is changed.
 ///
 /// # Errors
-/// Where there is no such program.
-pub fn find(program: &OsStr) -> Result<PathBuf> {
+/// Where there is no such program, or that user may not execute it.
+pub fn find(program: &OsStr, account: Option<&Account>) -> Result<PathBuf> {
+    let found = Invoker::act_for(account.map(Invoker::of).as_ref(), || Ok(look(program)));
     let told = |why: &str| Error::told(format!("cannot run '{}': {why}", program.display()));
+    found.map_err(|error| error.to_string()).flatten().map_err(|why| match account {
+        Some(account) => told(&format!("{why}, for user {}", account.name())),
+        None => told(&why),
+    })
+}
+
+/// With the rights that the calling thread has; else says why not.
+fn look(program: &OsStr) -> std::result::Result<PathBuf, String> {
     if program.as_bytes().contains(&b'/') {
         let path = PathBuf::from(program);
-        let found = path.metadata().map_err(|error| told(&error.to_string()))?;
+        let found = path.metadata().map_err(|error| error.to_string())?;
         if found.is_dir() {
-            return Err(told("it is a directory"));
+            return Err("it is a directory".into());
         }
-        return if is_executable(&path) { Ok(path) } else { Err(told("it is not executable")) };
+        return if is_executable(&path) { Ok(path) } else { Err("it is not executable".into()) };
     }
-    search_path::places(program)
-        .into_iter()
-        .find(|path| is_executable(path))
-        .ok_or_else(|| told("there is no such program in PATH"))
+    let found = search_path::places(program).into_iter().find(|path| is_executable(path));
+    found.ok_or_else(|| "there is no such program in PATH".into())
 }
 
 fn is_executable(path: &Path) -> bool {
-    path.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    let may = faccessat(AT_FDCWD, path, AccessFlags::X_OK, AtFlags::AT_EACCESS);
+    may.is_ok() && path.is_file()
 }
 
 /// Starts the program.
@@ -103,7 +110,7 @@ fn is_executable(path: &Path) -> bool {
 /// Where it cannot be executed, or one of the steps before fails.
 pub fn spawn(start: Start<'_>) -> Result<Pid> {
     let object = format!("'{}'", start.program.display());
-    let path = find(start.program)?;
+    let path = find(start.program, start.account)?;
     let mut words = vec![start.program];
     words.extend(start.arguments.iter().map(OsString::as_os_str));
     let mut changed = start.account.map(Account::environment).unwrap_or_default();

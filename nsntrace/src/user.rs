@@ -54,6 +54,11 @@ pub fn look_up(user: &str) -> Result<Account> {
 }
 
 impl Account {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Makes the calling process the user's: between fork and exec, where the C library's own ways may wait for threads
     /// that are not there.
     ///

@@ -299,7 +299,8 @@ fn command_line(
         report.needs("--tls-keys", found.map(|()| "the program can have a key log of its own"))?;
     }
     if !config.program.is_empty() {
-        report.needs("program", tracee::find(&config.program).map(|path| path.display().to_string()))?;
+        let found = tracee::find(&config.program, user.as_ref());
+        report.needs("program", found.map(|path| path.display().to_string()))?;
     }
     Ok(())
 }

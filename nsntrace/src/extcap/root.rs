@@ -71,7 +71,7 @@ fn keeps_folder(pkexec: &Path) -> bool {
 
 /// What starts this file as root: sudo where it does so without a password, else pkexec, which has its own ways to ask.
 fn starter(own: &Path) -> Result<Command> {
-    let find = |name: &str| tracee::find(name.as_ref()).ok();
+    let find = |name: &str| tracee::find(name.as_ref(), None).ok();
     if let Some(sudo) = find("sudo").filter(|sudo| lets_us(sudo, own)) {
         return Ok(through(&sudo, &["-n", "--"], own));
     }

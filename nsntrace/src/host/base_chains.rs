@@ -1,4 +1,5 @@
-//! The chains of nftables by which packets come in and are forwarded, whoever made them. Asked of the kernel itself: that
+//! The chains of nftables by which packets come in and are forwarded, whoever made them, but for those that only translate
+//! addresses. Asked of the kernel itself: that
 //! takes less than a millisecond, and most hosts have none but those of iptables.
 
 use std::fmt;
@@ -13,6 +14,10 @@ const TABLE: u16 = 1;
 const NAME: u16 = 3;
 const HOOK: u16 = 4;
 const POLICY: u16 = 5;
+const TYPE: u16 = 7;
+
+/// The type of a chain that is to drop packets.
+const FILTER: &str = "filter";
 
 /// The attribute of a hook that has its number.
 const HOOK_NUMBER: u16 = 1;
@@ -37,6 +42,8 @@ impl fmt::Display for Place {
 /// What a chain is asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
+    /// Packets that arrive, wherever they are to go.
+    Prerouting,
     /// Packets for the host itself.
     Input,
     /// Packets that it passes on.
@@ -62,7 +69,7 @@ pub fn all() -> Result<Vec<BaseChain>> {
     netfilter::list(GET_CHAINS, base_chain)
 }
 
-/// None for a chain that is at neither hook.
+/// None for a chain that is at none of the hooks.
 fn base_chain(payload: &[u8]) -> Option<BaseChain> {
     let (header, attributes) = payload.split_at_checked(4)?;
     let family = match i32::from(header[0]) {
@@ -71,7 +78,11 @@ fn base_chain(payload: &[u8]) -> Option<BaseChain> {
         libc::NFPROTO_IPV6 => "ip6",
         _ => return None,
     };
+    if attribute(attributes, TYPE).and_then(text)? != FILTER {
+        return None;
+    }
     let hook = match number(attribute(attribute(attributes, HOOK)?, HOOK_NUMBER)?)? {
+        libc::NF_INET_PRE_ROUTING => Hook::Prerouting,
         libc::NF_INET_LOCAL_IN => Hook::Input,
         libc::NF_INET_FORWARD => Hook::Forward,
         _ => return None,

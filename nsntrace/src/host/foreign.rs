@@ -80,18 +80,19 @@ impl<'a> Table<'a> {
 }
 
 /// Those of the rules that let packets pass which this chain sees.
-pub fn concerned<'a>(chain: &BaseChain, rules: &'a [Rule]) -> Vec<&'a Rule> {
-    let name = match chain.hook {
-        Hook::Input => "INPUT",
-        Hook::Forward => "FORWARD",
-    };
+pub fn concerned(chain: &BaseChain, rules: &[Rule]) -> Vec<Rule> {
     let sees = |family| match chain.place.family.as_str() {
         "ip" => family == Family::V4,
         "ip6" => family == Family::V6,
         _ => true,
     };
-    let passes = |rule: &&Rule| rule.chain == name && sees(rule.family) && rule.spec.ends_with("-j ACCEPT");
-    rules.iter().filter(passes).collect()
+    let passes = |rule: &&Rule| sees(rule.family) && rule.spec.ends_with("-j ACCEPT");
+    let rules = rules.iter().filter(passes);
+    match chain.hook {
+        Hook::Prerouting => rules.filter_map(Rule::on_arrival).collect(),
+        Hook::Input => rules.filter(|rule| rule.chain == "INPUT").cloned().collect(),
+        Hook::Forward => rules.filter(|rule| rule.chain == "FORWARD").cloned().collect(),
+    }
 }
 
 /// What else may help where rules cannot be put there: firewalld may keep others out of its chains, and its own tool lets
@@ -110,7 +111,7 @@ pub fn advice(place: &Place, error: Error) -> Error {
 ///
 /// # Errors
 /// What nft says: the chain's owner may be a process that lets nobody else change it.
-pub fn insert(place: &Place, rules: &[&Rule], tag: &str) -> Result<()> {
+pub fn insert(place: &Place, rules: &[Rule], tag: &str) -> Result<()> {
     let Place { family, table, name } = place;
     let commands = rules.iter().map(|rule| {
         let expressions = nft::expressions(rule, family, &[])?;

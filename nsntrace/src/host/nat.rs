@@ -78,6 +78,13 @@ impl Rule {
         Owner { comment: comment(&self.spec).unwrap_or_default().to_owned(), family: Some(self.family) }
     }
 
+    /// Of a rule by which the program's packets are forwarded, what is the same where nobody knows yet where they go to.
+    pub(super) fn on_arrival(&self) -> Option<Self> {
+        let is_meant = self.chain == "FORWARD" && self.spec.starts_with("-i ");
+        let spec = self.spec.replace(&not_to_other_runs(), "");
+        is_meant.then(|| Self { chain: "PREROUTING".into(), spec, ..self.clone() })
+    }
+
     /// A rule of all runs: it keeps the host's forwarding to them, and does not keep what is not forwarded.
     pub(super) fn guard(family: Family, matches: &str, place: &str) -> Self {
         let rule = |matches: &str| {
@@ -128,8 +135,12 @@ pub fn plan(link: &str, subnet: &Subnet, id: RunId) -> Vec<Rule> {
         rule("filter", "FORWARD", &format!("-o {link}"), "DROP"),
         rule("filter", "FORWARD", &format!("-o {link} -m conntrack --ctstate RELATED,ESTABLISHED"), "ACCEPT"),
         // What is sent to another run's program that run decides on, whose rules may stand below.
-        rule("filter", "FORWARD", &format!("-i {link} ! -o {OUTER}+"), "ACCEPT"),
+        rule("filter", "FORWARD", &format!("-i {link}{}", not_to_other_runs()), "ACCEPT"),
     ]
+}
+
+fn not_to_other_runs() -> String {
+    format!(" ! -o {OUTER}+")
 }
 
 /// The rules of a run whose name look-ups are relayed: port 53 of the gateway is where the relay listens, and no firewall

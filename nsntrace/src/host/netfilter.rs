@@ -7,7 +7,9 @@ use nix::sys::socket::{
     sockopt::{RcvBufForce, SndBufForce},
 };
 use rtnetlink::{
-    packet_core::{NLA_HEADER_SIZE, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NlasIterator},
+    packet_core::{
+        NLA_HEADER_SIZE, NLM_F_ACK, NLM_F_DUMP, NLM_F_NONREC, NLM_F_REQUEST, NetlinkBuffer, NlasIterator,
+    },
     sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER},
 };
 
@@ -23,6 +25,7 @@ const INTERRUPTED: u16 = 0x10;
 pub const GET_TABLES: u16 = 10 << 8 | 1;
 pub const DELETE_TABLE: u16 = 10 << 8 | 2;
 pub const GET_CHAINS: u16 = 10 << 8 | 4;
+pub const DELETE_CHAIN: u16 = 10 << 8 | 5;
 pub const GET_RULES: u16 = 10 << 8 | 7;
 pub const DELETE_RULE: u16 = 10 << 8 | 8;
 const GET_GENERATION: u16 = 10 << 8 | 16;
@@ -178,11 +181,12 @@ fn generation(socket: &Socket) -> io::Result<Vec<u8>> {
     generation.ok_or_else(|| io::Error::from_raw_os_error(libc::EPROTO))
 }
 
-/// Each request is acknowledged, the refused ones too; a transaction for another generation is as a whole.
+/// Each request is acknowledged, the refused ones too; a transaction for another generation is as a whole. Nothing is removed
+/// together with what is still in it.
 fn transact(socket: &Socket, generation: &[u8], requests: &[Request]) -> io::Result<()> {
     let mut bytes = message(BATCH_BEGIN, 0, SUBSYSTEM, &encoded(GENERATION, generation), 0);
     for (Request { kind, family, attributes }, number) in requests.iter().zip(1..) {
-        let mut request = message(*kind, NLM_F_ACK, 0, attributes, number);
+        let mut request = message(*kind, NLM_F_ACK | NLM_F_NONREC, 0, attributes, number);
         request[16] = *family;
         bytes.extend(request);
     }

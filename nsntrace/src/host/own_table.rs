@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use super::{
     bridges,
     nat::{Family, Rule},
-    netfilter::{self, DELETE_TABLE, GET_TABLES, Request, attribute, encoded, text},
+    netfilter::{
+        self, DELETE_CHAIN, DELETE_TABLE, GET_CHAINS, GET_TABLES, Request, attribute, encoded, number, text,
+    },
     nft,
 };
 use crate::error::{Error, Result};
@@ -16,8 +18,18 @@ use crate::error::{Error, Result};
 /// What it is called, in each family.
 pub const NAME: &str = "nsntrace";
 
-/// The attribute of a table that has its name.
+/// Attributes of a table: its name, and how much there is in it.
 const TABLE_NAME: u16 = 1;
+const TABLE_USE: u16 = 3;
+
+/// Attributes of a chain: its table, its name, and how many rules there are in it.
+const CHAIN_TABLE: u16 = 1;
+const CHAIN_NAME: u16 = 3;
+const CHAIN_USE: u16 = 6;
+
+/// The chains that rules of ours may be in.
+const CHAINS: [&str; 5] =
+    ["nat_PREROUTING", "nat_OUTPUT", "nat_POSTROUTING", "filter_INPUT", "filter_FORWARD"];
 
 /// Inserts the rules of a family, the last at the top of its chain, all or none. What is missing of the table is made.
 ///
@@ -44,25 +56,62 @@ pub fn insert(family: Family, rules: &[&Rule]) -> Result<()> {
     nft::run(&commands).map(drop)
 }
 
-/// Takes the table away, in both families, with all that is in it.
+/// Takes the table away, in both families. What others have put into it stays, with what that is in.
 ///
 /// # Errors
 /// As [`netfilter::change`].
 pub fn remove() -> Result<()> {
-    netfilter::change(GET_TABLES, ours, |families| {
-        let name = encoded(TABLE_NAME, &[NAME.as_bytes(), &[0]].concat());
-        let delete = |family| Request { kind: DELETE_TABLE, family, attributes: name.clone() };
-        families.into_iter().map(delete).collect()
-    })
-    .map(drop)
+    let tables = netfilter::list(GET_TABLES, table)?;
+    if tables.is_empty() {
+        return Ok(());
+    }
+    let removed = netfilter::change(GET_CHAINS, chain, |chains| {
+        tables.iter().flat_map(|table| removal(table, &chains)).collect()
+    });
+    match removed {
+        Err(error) if error.errno() == Some(libc::EBUSY) => Ok(()),
+        removed => removed.map(drop),
+    }
 }
 
-/// The family, if the kernel's answer is about a table of ours.
-fn ours(payload: &[u8]) -> Option<u8> {
-    let (header, table) = payload.split_at_checked(4)?;
-    let is_ours = attribute(table, TABLE_NAME).and_then(text) == Some(NAME);
+/// Our chains of a table of that name, and the table itself where there is nothing else in it.
+fn removal((family, in_use): &(u8, usize), chains: &[(u8, Vec<u8>)]) -> Vec<Request> {
+    let request = |kind, attributes| Request { kind, family: *family, attributes };
+    let table = [NAME.as_bytes(), &[0]].concat();
+    let ours = chains.iter().filter(|(of, _)| of == family);
+    let mut requests: Vec<_> = ours
+        .map(|(_, name)| {
+            request(DELETE_CHAIN, [encoded(CHAIN_TABLE, &table), encoded(CHAIN_NAME, name)].concat())
+        })
+        .collect();
+    if !requests.is_empty() && requests.len() == *in_use {
+        requests.push(request(DELETE_TABLE, encoded(TABLE_NAME, &table)));
+    }
+    requests
+}
+
+/// The family of a table of that name, and how many chains, sets and so on it has.
+fn table(payload: &[u8]) -> Option<(u8, usize)> {
+    let (family, attributes) = within(payload, TABLE_NAME)?;
+    let in_use = attribute(attributes, TABLE_USE).and_then(number)?;
+    Some((family, usize::try_from(in_use).ok()?))
+}
+
+/// Family and name of a chain of ours in which no rules are left.
+fn chain(payload: &[u8]) -> Option<(u8, Vec<u8>)> {
+    let (family, attributes) = within(payload, CHAIN_TABLE)?;
+    let name = attribute(attributes, CHAIN_NAME)?;
+    let is_ours = text(name).is_some_and(|name| CHAINS.contains(&name));
+    let is_empty = attribute(attributes, CHAIN_USE).and_then(number) == Some(0);
+    (is_ours && is_empty).then(|| (family, name.to_owned()))
+}
+
+/// Family and attributes of an answer about a table of that name.
+fn within(payload: &[u8], table: u16) -> Option<(u8, &[u8])> {
+    let (header, attributes) = payload.split_at_checked(4)?;
+    let has_name = attribute(attributes, table).and_then(text) == Some(NAME);
     let has_family = [libc::AF_INET, libc::AF_INET6].contains(&header[0].into());
-    (is_ours && has_family).then_some(header[0])
+    (has_name && has_family).then_some((header[0], attributes))
 }
 
 fn name_of(family: Family) -> &'static str {

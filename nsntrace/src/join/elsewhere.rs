@@ -94,7 +94,7 @@ impl Elsewhere {
     }
 }
 
-fn insert(chain: &BaseChain, changes: &mut Changes, rules: &[&Rule]) -> Result<usize> {
+fn insert(chain: &BaseChain, changes: &mut Changes, rules: &[Rule]) -> Result<usize> {
     if rules.is_empty() || !foreign::drops(chain)? {
         return Ok(0);
     }

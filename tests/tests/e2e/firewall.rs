@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use nsntrace_tests::ask::{answer, ask, start};
-use nsntrace_tests::{Lab, Running, SOON, Snapshot, Web, nsntrace_binary, until};
+use nsntrace_tests::{Lab, Running, SERVER_ADDRESS, SOON, Snapshot, Web, nsntrace_binary, until};
 
 use crate::dns::{WWW, write_resolv_conf};
 use crate::{Case, cases};
@@ -18,6 +18,7 @@ pub const CASES: &[Case] = cases![
     chain_that_drops_by_a_rule,
     chains_of_one_family,
     chain_for_what_comes_in,
+    chains_for_what_arrives,
     chain_that_drops_nothing_is_left_alone,
     tracer_is_killed,
     everybody_is_killed,
@@ -135,6 +136,24 @@ pub fn chain_for_what_comes_in(lab: &Lab) -> Result<()> {
     let ask = ask("tcp", "172.16.42.254", "8000");
     let told = lab.nsntrace([&["-q", "--host-loopback"], &ask[..]].concat())?.output()?;
     assert_eq!(told, "172.16.42.255\n");
+    before.assert_clean()
+}
+
+/// Docker has such a rule for each container, so that others reach it by its published ports only.
+fn chains_for_what_arrives(lab: &Lab) -> Result<()> {
+    lab.ipv6()?;
+    lab.sh(&format!("iptables -t raw -A PREROUTING -d {SERVER_ADDRESS} ! -i eth1 -j DROP"))?;
+    let arriving = "add table inet fw
+        add chain inet fw arriving { type filter hook prerouting priority 0; policy drop; }
+        add rule inet fw arriving iifname { \"lo\", \"eth1\" } accept
+        add chain inet fw translated { type nat hook prerouting priority 0; }
+        add rule inet fw translated ip saddr 192.0.2.9 drop";
+    set_up(lab, arriving)?;
+    let before = Before::new(lab)?;
+    let web = lab.web()?;
+    downloads(lab, &web)?;
+    drop(web);
+    downloads(lab, &lab.web6()?)?;
     before.assert_clean()
 }
 

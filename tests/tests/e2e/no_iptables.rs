@@ -12,6 +12,7 @@ use crate::{
 pub const CASES: &[Case] = cases![
     check_says_who_carries_rules,
     rules_are_in_a_table_of_their_own,
+    table_of_the_same_name,
     download_in_ipv6,
     name_look_ups_are_relayed,
     no_resolv_conf,
@@ -75,6 +76,24 @@ fn rules_are_in_a_table_of_their_own(lab: &Lab) -> Result<()> {
     goes_on(run)?;
     ensure!(tables()?.is_empty(), "{}", tables()?);
     lab.assert_clean(&before)
+}
+
+/// What others have in it stays as it is.
+fn table_of_the_same_name(lab: &Lab) -> Result<()> {
+    hide(lab, &["iptables-nft", "iptables-legacy"])?;
+    lab.ipv6()?;
+    let theirs = "
+        table ip nsntrace {
+            chain theirs { counter; }
+            chain filter_FORWARD { type filter hook forward priority filter; oifname \"eth9\" accept; }
+        }
+        table ip6 nsntrace {
+            set theirs { type ipv6_addr; }
+        }";
+    lab.host(["nft", "-f", "-"])?.input(theirs.as_bytes())?.output()?;
+    let before = firewall::Before::new(lab)?;
+    goes_on(waiting(lab)?)?;
+    before.assert_clean()
 }
 
 fn download_in_ipv6(lab: &Lab) -> Result<()> {

@@ -23,6 +23,7 @@ pub const CASES: &[Case] = cases![
     other_user_by_number,
     other_user_has_the_network,
     unknown_user,
+    programs_of_others,
     daemon_is_traced_to_its_end,
     grandchildren_in_other_sessions,
 ];
@@ -176,6 +177,25 @@ fn unknown_user(lab: &Lab) -> Result<()> {
     assert!(line.contains("nosuchuser"), "{line}");
     assert!(!done.dir.join("ran").exists() && !done.trace().path().exists());
     lab.assert_clean(&before)
+}
+
+/// As execvp does, what the user may not execute is passed over.
+fn programs_of_others(lab: &Lab) -> Result<()> {
+    let script = "for place in others own; do
+        mkdir /run/$place
+        printf '#!/bin/sh\necho %s\n' $place >/run/$place/tool
+        chmod 755 /run/$place/tool
+    done
+    chmod 700 /run/others";
+    lab.sh(script)?;
+    let path = "/run/others:/run/own:/usr/sbin:/usr/bin:/sbin:/bin";
+    for (user, place) in [("root", "others"), ("nobody", "own")] {
+        let done = lab.nsntrace(["-q", "-u", user, "tool"])?.env("PATH", path).output()?;
+        assert_eq!(done.trim(), place, "{user}");
+    }
+    let line = lab.nsntrace(["-u", "nobody", "/run/others/tool"])?.run()?.complaint()?.to_owned();
+    ensure!(line.contains("Permission denied") && line.ends_with("for user nobody"), "{line}");
+    Ok(())
 }
 
 /// Leaves a daemon behind, which downloads when the program is gone: then the pipe that both hold has its end.

@@ -52,10 +52,13 @@ impl Survey {
             let ways = default_devices(handle, &routes, AddressFamily::Inet).await?;
             let ways6 = default_devices(handle, &routes, AddressFamily::Inet6).await?;
             let with_others = |ways: &[u32], is_ipv4: bool| {
-                let others =
-                    addresses.iter().filter(|(_, net)| net.addr().is_ipv4() == is_ipv4 && is_reached(net));
-                let others = others.map(|(index, _)| *index);
-                ways.iter().copied().chain(others).chain(leading(&routes, is_ipv4)).collect::<Vec<_>>()
+                let is_meant = |net: &IpNet| net.addr().is_ipv4() == is_ipv4 && is_reached(net);
+                let own = addresses.iter().filter(|(_, net)| is_meant(net)).map(|(index, _)| *index);
+                let leads = |route: &&RouteMessage| {
+                    is_way(route) && destination(route).is_some_and(|net| is_meant(&net))
+                };
+                let leading = routes.iter().filter(leads).flat_map(devices);
+                ways.iter().copied().chain(own).chain(leading).collect::<Vec<_>>()
             };
             let (all, all6) = (with_others(&ways, true), with_others(&ways6, false));
             Ok(Self {
@@ -82,15 +85,9 @@ async fn addresses(handle: &Handle) -> Result<Vec<(u32, IpNet)>> {
     Ok(messages.iter().filter_map(|message| Some((message.header.index, net(message)?))).collect())
 }
 
-/// The devices by which a family's routes lead to others.
-fn leading(routes: &[RouteMessage], is_ipv4: bool) -> impl Iterator<Item = u32> {
-    let leads = move |route: &&RouteMessage| {
-        let is_meant = |net: IpNet| net.addr().is_ipv4() == is_ipv4 && is_reached(&net);
-        route.header.kind == RouteType::Unicast
-            && table_of(route) < FIRST_TABLE
-            && destination(route).is_some_and(is_meant)
-    };
-    routes.iter().filter(leads).flat_map(devices)
+/// Whether the route leads to others, and is not a run's.
+fn is_way(route: &RouteMessage) -> bool {
+    route.header.kind == RouteType::Unicast && table_of(route) < FIRST_TABLE
 }
 
 /// Whether others may reach the host at the address, or the host others there.
@@ -111,10 +108,8 @@ async fn default_devices(
 ) -> Result<Vec<u32>> {
     let mut ways: Vec<_> = routes
         .iter()
-        .filter(|route| route.header.address_family == family && table_of(route) < FIRST_TABLE)
-        .filter(|route| {
-            route.header.destination_prefix_length <= 1 && route.header.kind == RouteType::Unicast
-        })
+        .filter(|route| route.header.address_family == family && is_way(route))
+        .filter(|route| route.header.destination_prefix_length <= 1)
         .flat_map(|route| devices(route).into_iter().map(|index| (preference(route), index)))
         .collect();
     ways.sort_unstable();

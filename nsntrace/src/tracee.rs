@@ -13,10 +13,9 @@ use std::{
 };
 
 use nix::{
-    fcntl::{AT_FDCWD, AtFlags},
     sched::{CloneFlags, setns},
     sys::signal::Signal,
-    unistd::{AccessFlags, Pid, dup2_stderr, dup2_stdin, dup2_stdout, faccessat, getppid},
+    unistd::{AccessFlags, Pid, dup2_stderr, dup2_stdin, dup2_stdout, getppid},
 };
 
 use crate::{
@@ -28,7 +27,7 @@ use crate::{
         mounts,
         netns::Netns,
     },
-    output::invoker::Invoker,
+    output::invoker::{Invoker, may},
     search_path,
     signals::Dispositions,
     tls_keys,
@@ -75,9 +74,9 @@ pub enum Streams {
 /// # Errors
 /// Where there is no such program, or that user may not execute it.
 pub fn find(program: &OsStr, account: Option<&Account>) -> Result<PathBuf> {
-    let found = Invoker::act_for(account.map(Invoker::of).as_ref(), || Ok(look(program)));
+    let looked = Invoker::act_for(account.map(Invoker::of).as_ref(), || Ok(look(program)));
     let told = |why: &str| Error::told(format!("cannot run '{}': {why}", program.display()));
-    found.map_err(|error| error.to_string()).flatten().map_err(|why| match account {
+    looked.context("look for", format_args!("'{}'", program.display()))?.map_err(|why| match account {
         Some(account) => told(&format!("{why}, for user {}", account.name())),
         None => told(&why),
     })
@@ -98,8 +97,7 @@ fn look(program: &OsStr) -> std::result::Result<PathBuf, String> {
 }
 
 fn is_executable(path: &Path) -> bool {
-    let may = faccessat(AT_FDCWD, path, AccessFlags::X_OK, AtFlags::AT_EACCESS);
-    may.is_ok() && path.is_file()
+    may(path, AccessFlags::X_OK).is_ok() && path.is_file()
 }
 
 /// Starts the program.

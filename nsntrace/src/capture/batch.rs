@@ -22,8 +22,8 @@ pub(super) const SETTLE: u64 = 100_000;
 /// So long after it has its place, in nanoseconds, a packet is taken to be stamped.
 const STAMPED: u64 = 1_000_000;
 
-/// So many packets have room in a batch that is kept: a million in a second, where the reader is called for so many. Only who was long
-/// held up finds more.
+/// So many packets have room in a batch that is kept: more than half a lane, with which the reader is called. Only who was held
+/// up, or has many busy processors, finds more.
 const USUAL: usize = 16384;
 
 /// What stays behind a batch.

@@ -38,6 +38,9 @@ use crate::{
 /// kernel side wakes it before where much has gathered.
 const PAUSE: Duration = Duration::from_millis(64);
 
+/// The same where processes are watched, or logged keys read: neither waits for as long as packets do.
+const WATCHING_PAUSE: Duration = Duration::from_millis(16);
+
 /// The same where somebody reads the trace as it is written.
 const LIVE_PAUSE: Duration = Duration::from_millis(4);
 
@@ -193,7 +196,11 @@ impl Worker {
         self.writer.confine()?;
         let time = self.clock.at(self.packets.since);
         self.writer.begin(Moment { time, ..Moment::default() })?;
-        let usual = if self.writer.is_live() { LIVE_PAUSE } else { PAUSE };
+        let usual = match &self.writer {
+            writer if writer.is_live() => LIVE_PAUSE,
+            writer if writer.watches() => WATCHING_PAUSE,
+            _ => PAUSE,
+        };
         let (mut caught_up, mut pause) = (true, usual);
         loop {
             // What waits for its secrets does so for them, not for packets.

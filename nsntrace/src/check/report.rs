@@ -20,7 +20,8 @@ use crate::{
     host::{
         base_chains::BaseChain,
         device::Device,
-        foreign, forwarding, forwarding6, legacy,
+        foreign::{self, Listings, Spot},
+        forwarding, forwarding6, legacy,
         nat::Family,
         packet_filter,
         reserve::reserve,
@@ -213,14 +214,15 @@ fn firewalls() -> io::Result<()> {
         Err(error) => return line(WHAT, Err::<&str, _>(error), "unsure"),
     };
     let mut is_free = true;
+    let mut listings = Listings::default();
     for chain in chains {
-        let found = match foreign::drops(&chain) {
-            Ok(false) => continue,
-            found => found,
+        let found = match foreign::drops(&chain, &mut listings).transpose() {
+            None => continue,
+            Some(found) => found,
         };
         is_free = false;
         let found = found
-            .map(|_| told(&chain))
+            .map(|spot| told(&chain, spot))
             .map_err(|error| held_back(&chain, &foreign::advice(&chain.place, error)));
         line(WHAT, found, "unsure")?;
     }
@@ -241,8 +243,9 @@ fn legacy(what: &str) -> io::Result<bool> {
     Ok(is_free)
 }
 
-fn told(chain: &BaseChain) -> String {
-    format!("{} drops packets: those of a trace are let pass on top of it", chain.place)
+fn told(chain: &BaseChain, spot: Spot) -> String {
+    let place = if spot == Spot::Top { "on top of it" } else { "before it does" };
+    format!("{} drops packets: those of a trace are let pass {place}", chain.place)
 }
 
 fn held_back(chain: &BaseChain, reason: &Error) -> Error {

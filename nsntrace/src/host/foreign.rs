@@ -39,26 +39,82 @@ fn has_ours(place: &Place, [carrier4, carrier6]: [Option<Carrier>; 2]) -> bool {
     }
 }
 
-/// Whether the chain, or one that it leads to, drops or rejects anything. What it would drop of a trace only the packets
-/// themselves could tell.
+/// Where in a chain packets are let pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spot {
+    /// Above all else.
+    Top,
+    /// Above the rule of that handle: what stands before it may mark packets, or lead them elsewhere.
+    Before(u64),
+    /// Below all else.
+    End,
+}
+
+/// Tables as nft lists them, each of which is asked for once.
+#[derive(Default)]
+pub struct Listings(Vec<(String, String, Vec<Value>)>);
+
+impl Listings {
+    fn of(&mut self, place: &Place) -> Result<&[Value]> {
+        let Place { family, table, .. } = place;
+        let known = self.0.iter().position(|(of, name, _)| (of, name) == (family, table));
+        let number = match known {
+            Some(number) => number,
+            None => {
+                let listed =
+                    nft::run(&[json!({ "list": { "table": { "family": family, "name": table } } })])?;
+                self.0.push((family.clone(), table.clone(), listed));
+                self.0.len() - 1
+            }
+        };
+        Ok(&self.0[number].2)
+    }
+}
+
+/// Where packets have to be let pass if the chain, or one that it leads to, drops or rejects anything. What it would drop of a
+/// trace only the packets themselves could tell.
 ///
 /// # Errors
 /// Where nft does not work: then nothing can be done about the chain either.
-pub fn drops(chain: &BaseChain) -> Result<bool> {
-    let Place { family, table, name } = &chain.place;
-    let listed = nft::run(&[json!({ "list": { "table": { "family": family, "name": table } } })])?;
-    Ok(chain.policy_drops || Table(&listed).drops(name, &mut BTreeSet::new()))
+pub fn drops(chain: &BaseChain, listings: &mut Listings) -> Result<Option<Spot>> {
+    let arrives = chain.hook == Hook::Prerouting;
+    let table = Table { listed: listings.of(&chain.place)?, knows_way_back: arrives };
+    let first = table.first_drop(&chain.place.name);
+    Ok(match first {
+        Some(handle) if arrives => Some(Spot::Before(handle)),
+        None if arrives => chain.policy_drops.then_some(Spot::End),
+        first => (chain.policy_drops || first.is_some()).then_some(Spot::Top),
+    })
 }
 
 /// A table as nft lists it.
-struct Table<'a>(&'a [Value]);
+struct Table<'a> {
+    listed: &'a [Value],
+    /// Whether what asks for the way back drops nothing: there is one to the program.
+    knows_way_back: bool,
+}
 
 impl<'a> Table<'a> {
+    /// The handle of the first rule of a chain from which a verdict can be reached that drops.
+    fn first_drop(&self, chain: &'a str) -> Option<u64> {
+        let mut seen = BTreeSet::from([chain]);
+        let rule = self.rules(chain).find(|rule| self.has_drop(&rule["expr"], &mut seen))?;
+        Some(rule["handle"].as_u64().unwrap_or_default())
+    }
+
     /// Whether a verdict that can be reached from the chain is one that drops. `seen` are chains and maps that were
     /// looked at.
     fn drops(&self, chain: &'a str, seen: &mut BTreeSet<&'a str>) -> bool {
-        let rules = self.0.iter().filter_map(|item| item.get("rule")).filter(|rule| rule["chain"] == chain);
-        seen.insert(chain) && rules.into_iter().any(|rule| self.has_drop(&rule["expr"], seen))
+        seen.insert(chain) && self.rules(chain).any(|rule| self.has_drop(&rule["expr"], seen))
+    }
+
+    fn rules(&self, chain: &'a str) -> impl Iterator<Item = &'a Value> {
+        let rules = self.listed.iter().filter_map(|item| item.get("rule"));
+        let asks_for_it = |rule: &Value| {
+            let text = rule["expr"].to_string();
+            text.contains("\"fib\"") || text.contains("\"rpfilter\"")
+        };
+        rules.filter(move |rule| rule["chain"] == chain && !(self.knows_way_back && asks_for_it(rule)))
     }
 
     fn has_drop(&self, part: &'a Value, seen: &mut BTreeSet<&'a str>) -> bool {
@@ -70,7 +126,7 @@ impl<'a> Table<'a> {
             }),
             Value::Array(parts) => parts.iter().any(|part| self.has_drop(part, seen)),
             Value::String(map) if map.starts_with('@') && seen.insert(map) => {
-                let mut maps = self.0.iter().filter_map(|item| item.get("map"));
+                let mut maps = self.listed.iter().filter_map(|item| item.get("map"));
                 let map = maps.find(|found| found["name"] == map[1..]);
                 map.is_some_and(|map| self.has_drop(&map["elem"], seen))
             }
@@ -107,17 +163,22 @@ pub fn advice(place: &Place, error: Error) -> Error {
     ))
 }
 
-/// Inserts the rules on top of the chain, all or none, with the name of their run as comment.
+/// Inserts the rules into the chain, all or none, with the name of their run as comment.
 ///
 /// # Errors
 /// What nft says: the chain's owner may be a process that lets nobody else change it.
-pub fn insert(place: &Place, rules: &[Rule], tag: &str) -> Result<()> {
+pub fn insert(place: &Place, spot: Spot, rules: &[Rule], tag: &str) -> Result<()> {
     let Place { family, table, name } = place;
     let commands = rules.iter().map(|rule| {
         let expressions = nft::expressions(rule, family, &[])?;
-        Some(json!({ "insert": { "rule": {
+        let mut rule = json!({
             "family": family, "table": table, "chain": name, "comment": tag, "expr": expressions
-        } } }))
+        });
+        if let Spot::Before(handle) = spot {
+            rule["handle"] = handle.into();
+        }
+        let command = if spot == Spot::End { "add" } else { "insert" };
+        Some(json!({ command: { "rule": rule } }))
     });
     let commands: Option<Vec<_>> = commands.collect();
     let commands = commands.ok_or_else(|| Error::told("nft has no words for a rule"))?;
@@ -136,7 +197,10 @@ mod tests {
             json!({ "map": { "name": "ports", "elem": [[22, { "goto": { "target": "rejects" } }]] } }),
             json!({ "map": { "name": "open", "elem": [[22, { "accept": null }]] } }),
         ];
-        Table(&listed).drops("begin", &mut BTreeSet::new())
+        let drops =
+            |knows_way_back| Table { listed: &listed, knows_way_back }.drops("begin", &mut BTreeSet::new());
+        assert_eq!(drops(true), drops(false), "nobody asks for the way back");
+        drops(false)
     }
 
     #[test]
@@ -146,6 +210,20 @@ mod tests {
         assert!(begin_drops(json!({ "jump": { "target": "rejects" } })));
         assert!(begin_drops(json!({ "vmap": { "key": port, "data": "@ports" } })));
         assert!(begin_drops(json!({ "vmap": { "key": port, "data": { "set": [[22, { "drop": null }]] } } })));
+    }
+
+    #[test]
+    fn first_rule_that_drops_is_found_without_who_asks_for_the_way_back() {
+        let way_back =
+            json!({ "match": { "op": "==", "left": { "fib": { "result": "oif" } }, "right": false } });
+        let listed = [
+            json!({ "rule": { "chain": "other", "handle": 1, "expr": [{ "drop": null }] } }),
+            json!({ "rule": { "chain": "raw", "handle": 2, "expr": [{ "mangle": {} }] } }),
+            json!({ "rule": { "chain": "raw", "handle": 3, "expr": [way_back, { "drop": null }] } }),
+            json!({ "rule": { "chain": "raw", "handle": 4, "expr": [{ "jump": { "target": "other" } }] } }),
+        ];
+        let first = |knows_way_back| Table { listed: &listed, knows_way_back }.first_drop("raw");
+        assert_eq!((first(false), first(true)), (Some(3), Some(4)));
     }
 
     #[test]

@@ -78,10 +78,12 @@ impl Rule {
         Owner { comment: comment(&self.spec).unwrap_or_default().to_owned(), family: Some(self.family) }
     }
 
-    /// Of a rule by which the program's packets are forwarded, what is the same where nobody knows yet where they go to.
+    /// Of a rule by which the program's packets are forwarded, what is the same where nobody knows yet where they go to. Some
+    /// chains protect what listens on the host's loopback: it is none of theirs.
     pub(super) fn on_arrival(&self) -> Option<Self> {
         let is_meant = self.chain == "FORWARD" && self.spec.starts_with("-i ");
-        let spec = self.spec.replace(&not_to_other_runs(), "");
+        let loopback = if self.family == Family::V4 { "127.0.0.0/8" } else { "::1" };
+        let spec = self.spec.replace(&not_to_other_runs(), &format!(" ! -d {loopback}"));
         is_meant.then(|| Self { chain: "PREROUTING".into(), spec, ..self.clone() })
     }
 

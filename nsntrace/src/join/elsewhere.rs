@@ -11,7 +11,8 @@ use crate::{
         Changes,
         base_chains::{BaseChain, Place},
         change::Change,
-        foreign, legacy,
+        foreign::{self, Listings},
+        legacy,
         nat::{Family, Rule},
     },
     words::Voice,
@@ -52,6 +53,7 @@ impl Elsewhere {
         let chains = foreign::chains()?;
         let before = mem::take(&mut self.seen);
         let mut inserted = 0;
+        let mut listings = Listings::default();
         for chain in chains {
             let known = before.iter().find(|seen| seen.chain.place == chain.place);
             let seen = match known {
@@ -61,7 +63,7 @@ impl Elsewhere {
                 }
                 _ => {
                     let rest = known.map_or(REST, |known| LONGEST_REST.min(2 * known.rest));
-                    let ours = self.pass_in(&chain, changes, rules, voice);
+                    let ours = self.pass_in(&chain, &mut listings, changes, rules, voice);
                     inserted += ours;
                     Seen { chain, ours, at: Instant::now(), rest, is_pending: false }
                 }
@@ -82,9 +84,16 @@ impl Elsewhere {
     }
 
     /// Lets packets pass in one chain, if it drops some. Returns how many rules were inserted.
-    fn pass_in(&mut self, chain: &BaseChain, changes: &mut Changes, rules: &[Rule], voice: Voice) -> usize {
+    fn pass_in(
+        &mut self,
+        chain: &BaseChain,
+        listings: &mut Listings,
+        changes: &mut Changes,
+        rules: &[Rule],
+        voice: Voice,
+    ) -> usize {
         let rules = foreign::concerned(chain, rules);
-        insert(chain, changes, &rules).unwrap_or_else(|error| {
+        insert(chain, listings, changes, &rules).unwrap_or_else(|error| {
             if !self.told.contains(&chain.place) {
                 self.told.push(chain.place.clone());
                 voice.held_back(&chain.place, &foreign::advice(&chain.place, error));
@@ -94,13 +103,19 @@ impl Elsewhere {
     }
 }
 
-fn insert(chain: &BaseChain, changes: &mut Changes, rules: &[Rule]) -> Result<usize> {
-    if rules.is_empty() || !foreign::drops(chain)? {
+fn insert(
+    chain: &BaseChain,
+    listings: &mut Listings,
+    changes: &mut Changes,
+    rules: &[Rule],
+) -> Result<usize> {
+    if rules.is_empty() {
         return Ok(0);
     }
+    let Some(spot) = foreign::drops(chain, listings)? else { return Ok(0) };
     let tag = changes.id().tag();
     let change = Change::Foreign { chain: chain.place.clone() };
-    let insert = || foreign::insert(&chain.place, rules, &tag);
+    let insert = || foreign::insert(&chain.place, spot, rules, &tag);
     if changes.made().contains(&change) {
         insert()?
     } else {

@@ -36,7 +36,7 @@ impl Encoder {
         Self { snaplen, kind }
     }
 
-    /// A record's packet as it is added, if it may then [apart](Frame::apart).
+    /// A record's packet as it is added; if it may, it stays [apart](Frame::apart).
     #[inline]
     pub(super) fn frame<'a>(&self, header: &RecordHeader, packet: &'a [u8], may_stay: bool) -> Frame<'a> {
         Frame::new(header, packet, self.snaplen, may_stay)

@@ -3,9 +3,14 @@
 use std::{
     ffi::CString,
     io::{self, ErrorKind},
+    path::Path,
 };
 
-use nix::unistd::{Gid, Uid, User, getgrouplist, setfsgid, setfsuid};
+use nix::{
+    NixPath,
+    errno::Errno,
+    unistd::{AccessFlags, Gid, Uid, User, getgrouplist, setfsgid, setfsuid},
+};
 
 use crate::{own_thread, user::Account};
 
@@ -81,6 +86,27 @@ impl Invoker {
         // They return the value before, whether they worked or not.
         if setfsuid(NO_USER) == self.uid { Ok(()) } else { Err(ErrorKind::PermissionDenied.into()) }
     }
+}
+
+/// Whether the calling thread has rights to a file: those that [`Invoker::take_on`] gives it, too. The C library asks for those
+/// of the process where it is older than the kernel's way.
+///
+/// # Errors
+/// Why not.
+pub fn may(path: &Path, access: AccessFlags) -> nix::Result<()> {
+    let done = path.with_nix_path(|path| {
+        // SAFETY: a text that ends with a zero, and numbers.
+        unsafe {
+            libc::syscall(
+                libc::SYS_faccessat2,
+                libc::AT_FDCWD,
+                path.as_ptr(),
+                access.bits(),
+                libc::AT_EACCESS,
+            )
+        }
+    })?;
+    Errno::result(done).map(drop)
 }
 
 /// The groups of a user who is in the user database.

@@ -12,10 +12,10 @@ use std::{
 
 use nix::{
     fcntl::{FcntlArg, FdFlag, OFlag, fcntl},
-    unistd::{AccessFlags, eaccess},
+    unistd::AccessFlags,
 };
 
-use super::invoker::Invoker;
+use super::invoker::{Invoker, may};
 use crate::{
     config::Outfile,
     error::{Context, Result},
@@ -183,8 +183,8 @@ pub fn could_open(path: &Path, only_regular: bool) -> io::Result<()> {
     match path.metadata() {
         Ok(found) if found.is_dir() => Err(io::Error::from_raw_os_error(libc::EISDIR)),
         Ok(found) if only_regular && !found.is_file() => Err(not_regular()),
-        Ok(_) => Ok(eaccess(path, AccessFlags::W_OK)?),
-        Err(_) => Ok(eaccess(folder.unwrap_or(Path::new(".")), AccessFlags::W_OK | AccessFlags::X_OK)?),
+        Ok(_) => Ok(may(path, AccessFlags::W_OK)?),
+        Err(_) => Ok(may(folder.unwrap_or(Path::new(".")), AccessFlags::W_OK | AccessFlags::X_OK)?),
     }
 }
 

@@ -101,6 +101,11 @@ impl Writer {
         self.files.file().is_live()
     }
 
+    /// Whether it has more to read than packets: what happens to processes, or keys.
+    pub fn watches(&self) -> bool {
+        self.processes.is_some() || self.keys.is_some()
+    }
+
     /// Begins the first file, for a capture that begins at that moment.
     ///
     /// # Errors

@@ -23,6 +23,13 @@ fn bytes_of(header: RecordHeader) -> [u8; RecordHeader::SIZE] {
     unsafe { std::mem::transmute(header) }
 }
 
+/// A header, wherever it lies.
+fn read(bytes: &[u8]) -> RecordHeader {
+    let bytes: &[u8; RecordHeader::SIZE] = bytes.first_chunk().expect("a header");
+    // SAFETY: plain data without padding.
+    unsafe { std::mem::transmute(*bytes) }
+}
+
 /// A record as the kernel side makes it.
 fn record(time: u64, length: u32) -> Vec<u8> {
     let header = RecordHeader { time, cap_len: length, wire_len: length, ..RecordHeader::default() };
@@ -87,7 +94,7 @@ impl Bench {
         let (file, produced) = (&self.ring_files[ring], &mut self.produced[ring]);
         let (header, packet) = record.split_at(RecordHeader::SIZE);
         let gap = u8::try_from(*produced % 64).expect("small");
-        let header = RecordHeader { gap, ..*self::header(header) };
+        let header = RecordHeader { gap, ..read(header) };
         let data = [&bytes_of(header)[..], &vec![0xff; gap.into()], packet].concat();
         let length = u32::try_from(data.len()).expect("short").to_ne_bytes();
         let place = u64::from(2 * page::size()) + *produced;

@@ -60,7 +60,7 @@ fn one_way(rounds: usize, snaplen: Option<&str>, way: &str, option: &str) -> Res
 
 /// What is sent in a turn. It takes a fraction of a second: a machine that shares its processors is now slow, now fast, and those
 /// who are compared are to meet the same of it.
-const AMOUNT: &str = "256M";
+const AMOUNT: &str = "512M";
 
 /// Of a connection that brings so much, in Gbit/s as the receiver sees them.
 fn throughput(sender: &mut Sender, option: &str) -> Result<f64> {

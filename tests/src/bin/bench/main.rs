@@ -129,7 +129,7 @@ impl Part {
             Self::Flood | Self::Filter | Self::Cgroup | Self::Summary | Self::Owners => 144,
             Self::Senders => 108,
             Self::Start => 60,
-            Self::Bulk => 180,
+            Self::Bulk => 108,
             Self::Idle | Self::Memory => 10,
             Self::Live | Self::Fidelity => 3,
         }

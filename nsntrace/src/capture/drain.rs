@@ -196,10 +196,12 @@ impl Worker {
         self.writer.confine()?;
         let time = self.clock.at(self.packets.since);
         self.writer.begin(Moment { time, ..Moment::default() })?;
-        let usual = match &self.writer {
-            writer if writer.is_live() => LIVE_PAUSE,
-            writer if writer.watches() => WATCHING_PAUSE,
-            _ => PAUSE,
+        let usual = if self.writer.is_live() {
+            LIVE_PAUSE
+        } else if self.writer.watches() {
+            WATCHING_PAUSE
+        } else {
+            PAUSE
         };
         let (mut caught_up, mut pause) = (true, usual);
         loop {

@@ -10,8 +10,8 @@ use super::netfilter::{self, GET_CHAINS, attribute, number, text};
 use crate::error::Result;
 
 /// Attributes of a chain, of linux/netfilter/nf_tables.h.
-const TABLE: u16 = 1;
-const NAME: u16 = 3;
+pub(super) const TABLE: u16 = 1;
+pub(super) const NAME: u16 = 3;
 const HOOK: u16 = 4;
 const POLICY: u16 = 5;
 const TYPE: u16 = 7;

@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    bridges,
+    base_chains, bridges,
     nat::{Family, Rule},
     netfilter::{
         self, DELETE_CHAIN, DELETE_TABLE, GET_CHAINS, GET_TABLES, Request, attribute, encoded, number, text,
@@ -22,9 +22,7 @@ pub const NAME: &str = "nsntrace";
 const TABLE_NAME: u16 = 1;
 const TABLE_USE: u16 = 3;
 
-/// Attributes of a chain: its table, its name, and how many rules there are in it.
-const CHAIN_TABLE: u16 = 1;
-const CHAIN_NAME: u16 = 3;
+/// The attribute of a chain that says how many rules there are in it.
 const CHAIN_USE: u16 = 6;
 
 /// The chains that rules of ours may be in.
@@ -81,7 +79,10 @@ fn removal((family, in_use): &(u8, usize), chains: &[(u8, Vec<u8>)]) -> Vec<Requ
     let ours = chains.iter().filter(|(of, _)| of == family);
     let mut requests: Vec<_> = ours
         .map(|(_, name)| {
-            request(DELETE_CHAIN, [encoded(CHAIN_TABLE, &table), encoded(CHAIN_NAME, name)].concat())
+            request(
+                DELETE_CHAIN,
+                [encoded(base_chains::TABLE, &table), encoded(base_chains::NAME, name)].concat(),
+            )
         })
         .collect();
     if !requests.is_empty() && requests.len() == *in_use {
@@ -99,8 +100,8 @@ fn table(payload: &[u8]) -> Option<(u8, usize)> {
 
 /// Family and name of a chain of ours in which no rules are left.
 fn chain(payload: &[u8]) -> Option<(u8, Vec<u8>)> {
-    let (family, attributes) = within(payload, CHAIN_TABLE)?;
-    let name = attribute(attributes, CHAIN_NAME)?;
+    let (family, attributes) = within(payload, base_chains::TABLE)?;
+    let name = attribute(attributes, base_chains::NAME)?;
     let is_ours = text(name).is_some_and(|name| CHAINS.contains(&name));
     let is_empty = attribute(attributes, CHAIN_USE).and_then(number) == Some(0);
     (is_ours && is_empty).then(|| (family, name.to_owned()))

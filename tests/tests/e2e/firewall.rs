@@ -74,7 +74,14 @@ impl<'a> Before<'a> {
     }
 }
 
-pub fn downloads(lab: &Lab, web: &Web) -> Result<()> {
+pub fn downloads_in_both_families(lab: &Lab) -> Result<()> {
+    let web = lab.web()?;
+    downloads(lab, &web)?;
+    drop(web);
+    downloads(lab, &lab.web6()?).context("IPv6")
+}
+
+fn downloads(lab: &Lab, web: &Web) -> Result<()> {
     let done = lab.nsntrace(["curl", "-s", "-m", "20", "-o", "page", &web.url])?.run()?.exited(0)?;
     ensure!(fs::read(done.dir.join("page"))? == web.body, "the download is not whole");
     ensure!(!done.stderr.contains("held back"), "{}", done.stderr);
@@ -88,10 +95,7 @@ fn passes(rules: &str) -> Result<()> {
         lab.ipv6()?;
         set_up(&lab, &rules.replace('$', priority))?;
         let before = Before::new(&lab)?;
-        let web = lab.web()?;
-        downloads(&lab, &web).with_context(|| format!("priority {priority}"))?;
-        drop(web);
-        downloads(&lab, &lab.web6()?).with_context(|| format!("IPv6, priority {priority}"))?;
+        downloads_in_both_families(&lab).with_context(|| format!("priority {priority}"))?;
         before.assert_clean().with_context(|| format!("priority {priority}"))?;
     }
     Ok(())
@@ -111,10 +115,7 @@ pub fn chains_of_one_family(lab: &Lab) -> Result<()> {
         set_up(lab, &BY_POLICY.replace("inet", family).replace('$', "5"))?;
     }
     let before = Before::new(lab)?;
-    let web = lab.web()?;
-    downloads(lab, &web)?;
-    drop(web);
-    downloads(lab, &lab.web6()?)?;
+    downloads_in_both_families(lab)?;
     before.assert_clean()
 }
 
@@ -150,10 +151,7 @@ fn chains_for_what_arrives(lab: &Lab) -> Result<()> {
         add rule inet fw translated ip saddr 192.0.2.9 drop";
     set_up(lab, arriving)?;
     let before = Before::new(lab)?;
-    let web = lab.web()?;
-    downloads(lab, &web)?;
-    drop(web);
-    downloads(lab, &lab.web6()?)?;
+    downloads_in_both_families(lab)?;
     before.assert_clean()
 }
 

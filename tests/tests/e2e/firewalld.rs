@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use nsntrace_tests::{Lab, Running, SOON, until};
 
-use crate::firewall::{Before, IPTABLES, downloads, programs};
+use crate::firewall::{Before, IPTABLES, downloads_in_both_families, programs};
 use crate::{Case, cases, dns, publish, upkeep};
 
 pub const CASES: &[Case] = cases![
@@ -85,10 +85,7 @@ fn download_in_both_families(lab: &Lab) -> Result<()> {
         lab.ipv6()?;
         let before = Before::new(lab)?;
         ensure!(before.rules.contains("table inet firewalld"), "it does not guard:\n{}", before.rules);
-        let web = lab.web()?;
-        downloads(lab, &web)?;
-        drop(web);
-        downloads(lab, &lab.web6()?)?;
+        downloads_in_both_families(lab)?;
         before.assert_clean()
     })
 }

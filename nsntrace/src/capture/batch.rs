@@ -39,7 +39,7 @@ pub(super) enum Left {
 
 /// Packets to be written, and how far each source is taken then. Empty once they are released, and its memory is used again
 /// for the next batch.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Batch {
     entries: Vec<Entry>,
     /// What is in each ring, and up to where that is taken.
@@ -70,6 +70,14 @@ struct Found {
 }
 
 impl Batch {
+    /// An empty one, whose memory is there from the beginning: it does not come as the packets do.
+    pub(super) fn new() -> Self {
+        let mut entries = Vec::with_capacity(USUAL);
+        entries.resize(USUAL, Entry { time: 0, whereabouts: Whereabouts::in_lane(0) });
+        entries.clear();
+        Self { entries, found: Default::default(), lanes: Vec::new(), begun: Begun::default() }
+    }
+
     /// Finds the oldest packets stamped up to `settled`, for some time past: all, or as many as may be written at a time.
     pub(super) fn fill(&mut self, rings: &Rings, lanes: &Lanes, settled: u64) -> Left {
         // More would be lost than order is worth, or there is nobody to be waited for.

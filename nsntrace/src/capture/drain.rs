@@ -104,7 +104,7 @@ impl Drain {
         let (sender, outcome) = oneshot::channel();
         let worker = Worker {
             alarm: alarm(&stop, &packets.rings)?,
-            batch: Batch::default(),
+            batch: Batch::new(),
             packets,
             writer,
             clock: Clock::new(),

@@ -78,7 +78,7 @@ impl Bench {
             lanes: Lanes::map(lanes_file.as_fd(), processors.clone()).expect("mapped"),
             lanes_file,
             processors,
-            batch: Batch::default(),
+            batch: Batch::new(),
             out: Vec::new(),
         }
     }

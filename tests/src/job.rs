@@ -123,7 +123,7 @@ impl Job {
 
     /// Runs it to its end, which has to be a success, and returns what it wrote to stdout.
     pub fn output(self) -> Result<String> {
-        Ok(String::from_utf8_lossy(&self.run()?.exited(0)?.stdout).into_owned())
+        Ok(self.run()?.exited(0)?.text())
     }
 }
 

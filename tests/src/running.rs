@@ -125,8 +125,10 @@ impl Done {
     /// Itself, if it exited with this status.
     pub fn exited(self, status: i32) -> Result<Self> {
         if self.status.code() != Some(status) {
-            let (words, got, stderr) = (&self.words, self.status, &self.stderr);
-            bail!("expected exit status {status}, got {got} from {words}; its stderr:\n{stderr}");
+            let (words, got) = (&self.words, self.status);
+            // Some have their say on stdout, which for others is a trace.
+            let said = if self.stderr.is_empty() { self.text() } else { self.stderr.clone() };
+            bail!("expected exit status {status}, got {got} from {words}, which says:\n{said}");
         }
         Ok(self)
     }

@@ -72,8 +72,7 @@ struct Found {
 impl Batch {
     /// An empty one, whose memory is there from the beginning: it does not come as the packets do.
     pub(super) fn new() -> Self {
-        let mut entries = Vec::with_capacity(USUAL);
-        entries.resize(USUAL, Entry { time: 0, whereabouts: Whereabouts::in_lane(0) });
+        let mut entries = vec![Entry { time: 0, whereabouts: Whereabouts::in_lane(0) }; USUAL];
         entries.clear();
         Self { entries, found: Default::default(), lanes: Vec::new(), begun: Begun::default() }
     }

@@ -135,9 +135,7 @@ fn debian_has_nothing_against_it(lab: &Lab) -> Result<()> {
         "--suppress-tags=initial-upload-closes-no-bugs",
     ];
     let done = lab.host(words.into_iter().chain([&*package.to_string_lossy()]))?.run()?;
-    // It has its say on stdout.
-    ensure!(done.status.success(), "{}, and its stderr:\n{}", done.text(), done.stderr);
-    Ok(())
+    done.exited(0).map(drop)
 }
 
 fn man_page_reads_well(lab: &Lab) -> Result<()> {

@@ -24,9 +24,12 @@ const HEADERS: u64 = (PREFIX + RecordHeader::SIZE) as u64;
 
 /// Puts header and packet into a ring buffer; false if there was no room.
 ///
+/// On its own, so that what a small packet runs through lies close together: between two large ones a processor's caches have
+/// lost it, and each line of it costs nanoseconds.
+///
 /// # Safety
 /// `processor` is an element.
-#[inline(always)]
+#[inline(never)]
 pub unsafe fn put(processor: *const Processor, packet: &Packet) -> bool {
     match packet.cap_len {
         0..=128 => put_in::<128>(processor, packet),

@@ -31,7 +31,7 @@ pub fn bench(rounds: usize) -> Result<Vec<Row>> {
 fn one_way(rounds: usize, snaplen: Option<&str>, way: &str, option: &str) -> Result<Vec<Row>> {
     let capture = Capture { output: "/dev/null", snaplen, ..Capture::default() };
     let mut contestants = vec![Who::Nothing, Who::Tcpdump, Who::Nsntrace];
-    // Which costs what tcpdump does: the time is better spent on more rounds, where they are needed.
+    // It leaves the throughput that tcpdump does: where more rounds are needed its time is better spent on them.
     contestants.extend(snaplen.is_none().then_some(Who::Dumpcap));
     let contestants: Vec<_> = contestants.into_iter().map(|who| (who, capture)).collect();
     let results = sessions(rounds, &contestants, Lab::iperf, |contestant: &mut Contestant| {

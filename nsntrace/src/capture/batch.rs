@@ -3,16 +3,21 @@
 //! Packets come by the ring buffers and by the lanes. Each processor stamps its packets in order; in a ring buffer one that
 //! has a later place may have been stamped before, by another processor.
 
-use std::{array, ops::ControlFlow};
+use std::{
+    array,
+    cmp::Reverse,
+    collections::{BinaryHeap, binary_heap::PeekMut},
+    ops::ControlFlow,
+};
 
 use nsntrace_ebpf::RecordHeader;
 
 use super::{
     begun::Begun,
-    lanes::{Lanes, Record},
+    lanes::{Lanes, Unread},
     ring::Ring,
     rings::{self, Rings},
-    waiting::{self, Entry, Source, Whereabouts},
+    waiting::{self, Entry},
 };
 
 /// A processor marks a place for a packet, stamps it, then lets it be seen; between any two others may be faster. So long after it
@@ -22,9 +27,8 @@ pub(super) const SETTLE: u64 = 100_000;
 /// So long after it has its place, in nanoseconds, a packet is taken to be stamped.
 const STAMPED: u64 = 1_000_000;
 
-/// So many packets have room in a batch that is kept: more than half a lane, with which the reader is called. Only who was held
-/// up, or has many busy processors, finds more.
-const USUAL: usize = 16384;
+/// So many packets of a ring have room in a batch that is kept: more small ones than a part of it holds, most times.
+const USUAL: usize = 8192;
 
 /// What stays behind a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,23 +41,27 @@ pub(super) enum Left {
     More,
 }
 
-/// Packets to be written, and how far each source is taken then. Empty once they are released, and its memory is used again
-/// for the next batch.
+/// Packets to be written, and how far each source is taken. Its memory is used again for the next batch.
+///
+/// The sources are numbered: first the rings, then the lanes.
 #[derive(Debug)]
 pub(super) struct Batch {
-    entries: Vec<Entry>,
-    /// What is in each ring, and up to where that is taken.
+    /// What is in each ring.
     found: [Found; rings::COUNT],
-    /// Up to where each lane is taken.
-    lanes: Vec<u64>,
-    /// What holds others back: first of the rings, then of the lanes.
+    /// What is in each lane.
+    lanes: Vec<Unread>,
+    /// Of each source that has one, the time of the packet that is to be handed out next.
+    next: BinaryHeap<Reverse<(u64, usize)>>,
+    /// What stays in the rings, or is just being written.
+    left: Left,
+    /// What of the sources holds others back.
     begun: Begun,
 }
 
 /// What is in a ring.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Found {
-    /// The packets that were looked at, in the order of their places.
+    /// The packets that were looked at, in the order of their places; those that are ready then in the order of time.
     entries: Vec<Entry>,
     /// The latest of their times.
     newest: u64,
@@ -65,6 +73,8 @@ struct Found {
     begun: Option<u64>,
     /// How many at the front are ready.
     ready: usize,
+    /// How many of those were handed out.
+    passed: usize,
     /// Up to where the ring was known at the last look that counts.
     known: u64,
 }
@@ -72,82 +82,84 @@ struct Found {
 impl Batch {
     /// An empty one, whose memory is there from the beginning: it does not come as the packets do.
     pub(super) fn new() -> Self {
-        let mut entries = vec![Entry { time: 0, whereabouts: Whereabouts::in_lane(0) }; USUAL];
-        entries.clear();
-        Self { entries, found: Default::default(), lanes: Vec::new(), begun: Begun::default() }
+        Self {
+            found: array::from_fn(|_| Found::new()),
+            lanes: Vec::new(),
+            next: BinaryHeap::new(),
+            left: Left::Nothing,
+            begun: Begun::default(),
+        }
     }
 
     /// Finds the oldest packets stamped up to `settled`, for some time past: all, or as many as may be written at a time.
-    pub(super) fn fill(&mut self, rings: &Rings, lanes: &Lanes, settled: u64) -> Left {
+    pub(super) fn fill(&mut self, rings: &Rings, lanes: &Lanes, settled: u64) {
         // More would be lost than order is worth, or there is nobody to be waited for.
         let heeds = settled != u64::MAX && !rings.are_nearly_full();
         let begun = |cpu| if heeds { lanes.begun(cpu) } else { None };
         let held = (0..lanes.count()).map(|cpu| self.begun.up_to(rings::COUNT + cpu, begun(cpu), 0));
         let up_to = held.fold(settled, u64::min);
         let ends = rings.each().each_ref().map(Ring::end);
-        let (up_to, mut left) = self.take_from_rings(rings, up_to, heeds);
+        let (up_to, left) = self.take_from_rings(rings, up_to, heeds);
+        self.left = left;
         self.lanes.clear();
-        let mut all = !self.begun.is_any();
-        for cpu in 0..lanes.count() {
-            all &= self.take_from_lane(lanes, cpu, up_to);
-        }
-        if left == Left::Nothing && !all {
-            left = Left::Young;
-        }
-        if heeds && left != Left::More {
+        self.lanes.extend((0..lanes.count()).map(|cpu| lanes.unread(cpu, up_to)));
+        if heeds && self.left != Left::More {
             self.begun.looked(settled);
             self.found.iter_mut().zip(ends).for_each(|(found, end)| found.known = end);
         }
-        if !self.entries.is_sorted_by_key(|entry| entry.time) {
-            self.entries.sort_by_key(|entry| entry.time);
+        if self.left == Left::Nothing && self.begun.is_any() {
+            self.left = Left::Young;
         }
-        left
     }
 
     /// Hands the packets out in the order of time, until one is not taken.
     pub(super) fn hand_out<E>(
-        &self,
+        &mut self,
         rings: &Rings,
         lanes: &Lanes,
         mut take: impl FnMut(&RecordHeader, &[u8]) -> ControlFlow<E>,
     ) -> ControlFlow<E> {
-        for entry in &self.entries {
-            let bytes = |at: usize, length: usize| match entry.whereabouts.source() {
-                Source::Lane(place) => lanes.bytes(place + at, length),
-                Source::Ring(number, position) => {
-                    let ring = &rings.each()[number];
-                    ring.bytes(ring.place(position) + at, length)
+        let Self { found, lanes: unread, next, .. } = self;
+        let times = found.iter().map(Found::time).chain(unread.iter().map(|unread| lanes.time(unread)));
+        next.clear();
+        next.extend(times.zip(0..).filter_map(|(time, source)| Some(Reverse((time?, source)))));
+        while let Some(mut first) = next.peek_mut() {
+            let Reverse((time, source)) = &mut *first;
+            let following = match source.checked_sub(rings::COUNT) {
+                None => {
+                    let (header, packet) = found[*source].first(&rings.each()[*source]);
+                    take(header, packet)?;
+                    found[*source].pass()
+                }
+                Some(cpu) => {
+                    let (header, packet) = lanes.first(&unread[cpu]);
+                    take(header, packet)?;
+                    lanes.pass(&mut unread[cpu], packet.len())
                 }
             };
-            let header = header(bytes(0, RecordHeader::SIZE));
-            take(header, bytes(header.packet(), header.cap_len as usize))?;
+            match following {
+                Some(following) => *time = following,
+                None => drop(PeekMut::pop(first)),
+            }
         }
         ControlFlow::Continue(())
     }
 
-    /// Gives what was handed out back to the kernel side, and memory that is seldom needed to the system.
-    pub(super) fn release(&mut self, rings: &mut Rings, lanes: &mut Lanes) {
+    /// Gives what was handed out back to the kernel side. Tells what stays.
+    pub(super) fn release(&mut self, rings: &mut Rings, lanes: &mut Lanes) -> Left {
         rings.release(array::from_fn(|number| self.found[number].taken()));
-        for (cpu, position) in self.lanes.iter().enumerate() {
-            // Each of these words is in a line that its processor has in use.
-            if lanes.tail(cpu) != *position {
-                lanes.release(cpu, *position);
-            }
-        }
-        for entries in self.found.iter_mut().map(|found| &mut found.entries).chain([&mut self.entries]) {
-            entries.clear();
-            entries.shrink_to(USUAL);
-        }
+        let unread = self.lanes.iter().filter(|unread| !lanes.release(unread)).count();
+        if self.left == Left::Nothing && unread > 0 { Left::Young } else { self.left }
     }
 
     /// Up to which time packets from elsewhere may go with what is taken, and what stays.
     fn take_from_rings(&mut self, rings: &Rings, settled: u64, heeds: bool) -> (u64, Left) {
-        let Self { entries, found, begun, .. } = self;
+        let Self { found, begun, .. } = self;
         found.iter_mut().zip(rings.each()).for_each(|(found, ring)| found.begin(ring));
         let up_to = loop {
             let mut up_to = settled;
             for (number, (found, ring)) in found.iter_mut().zip(rings.each()).enumerate() {
-                found.look_further(number, ring);
+                found.look_further(ring);
                 up_to = up_to.min(match found.is_cut {
                     // What is behind took its place later, and was stamped after that.
                     true => found.newest.saturating_sub(STAMPED),
@@ -167,7 +179,7 @@ impl Batch {
                 break up_to;
             }
         };
-        found.iter().for_each(|found| entries.extend_from_slice(&found.entries[..found.ready]));
+        found.iter_mut().for_each(Found::sort);
         let left = if found.iter().any(|found| found.is_cut) {
             Left::More
         } else if found.iter().any(|found| found.ready < found.entries.len()) {
@@ -177,31 +189,24 @@ impl Batch {
         };
         (up_to, left)
     }
-
-    /// True if nothing is left waiting there.
-    fn take_from_lane(&mut self, lanes: &Lanes, cpu: usize, up_to: u64) -> bool {
-        let (mut taken, mut all) = (lanes.tail(cpu), true);
-        for Record { time, place, end } in lanes.records(cpu) {
-            if time > up_to {
-                all = false;
-                break;
-            }
-            self.entries.push(Entry { time, whereabouts: Whereabouts::in_lane(place) });
-            taken = end;
-        }
-        self.lanes.push(taken);
-        all
-    }
 }
 
 impl Found {
+    fn new() -> Self {
+        let mut entries = vec![Entry { time: 0, position: 0 }; USUAL];
+        entries.clear();
+        Self { entries, newest: 0, end: 0, is_cut: true, begun: None, ready: 0, passed: 0, known: 0 }
+    }
+
     /// Nothing was looked at yet.
     fn begin(&mut self, ring: &Ring) {
+        self.entries.clear();
+        self.entries.shrink_to(USUAL);
         (self.newest, self.end, self.is_cut, self.begun) = (0, ring.position(), true, None);
     }
 
     /// Looks at a part more of the ring, if there may be more.
-    fn look_further(&mut self, number: usize, ring: &Ring) {
+    fn look_further(&mut self, ring: &Ring) {
         if !self.is_cut {
             return;
         }
@@ -212,7 +217,7 @@ impl Found {
         {
             let time = header(record.data).time;
             self.newest = self.newest.max(time);
-            self.entries.push(Entry { time, whereabouts: Whereabouts::in_ring(number, record.position) });
+            self.entries.push(Entry { time, position: record.position });
         }
         (self.end, self.begun) = (records.position(), records.begun());
         self.is_cut = self.end >= end;
@@ -226,10 +231,34 @@ impl Found {
 
     /// The position behind what is ready.
     fn taken(&self) -> u64 {
-        match self.entries.get(self.ready).map(|entry| entry.whereabouts.source()) {
-            Some(Source::Ring(_, position)) => position,
-            _ => self.end,
+        self.entries.get(self.ready).map_or(self.end, |entry| entry.position)
+    }
+
+    /// Puts what is ready into the order of time.
+    fn sort(&mut self) {
+        self.passed = 0;
+        let ready = &mut self.entries[..self.ready];
+        if !ready.is_sorted_by_key(|entry| entry.time) {
+            ready.sort_by_key(|entry| entry.time);
         }
+    }
+
+    /// The time of the first that is ready and was not handed out.
+    fn time(&self) -> Option<u64> {
+        self.entries[self.passed..self.ready].first().map(|entry| entry.time)
+    }
+
+    /// That one.
+    fn first<'a>(&self, ring: &'a Ring) -> (&'a RecordHeader, &'a [u8]) {
+        let place = ring.place(self.entries[self.passed].position);
+        let header = header(ring.bytes(place, RecordHeader::SIZE));
+        (header, ring.bytes(place + header.packet(), header.cap_len as usize))
+    }
+
+    /// Goes on behind it. Returns the time of the next.
+    fn pass(&mut self) -> Option<u64> {
+        self.passed += 1;
+        self.time()
     }
 }
 

@@ -295,7 +295,7 @@ impl Worker {
     /// Writes a part of it, and gives its memory back.
     fn write_batch(&mut self, settled: u64) -> Result<Left> {
         let Self { packets: Packets { rings, lanes, processors, .. }, batch, writer, clock, left, .. } = self;
-        let waiting = batch.fill(rings, lanes, settled);
+        batch.fill(rings, lanes, settled);
         // After the packets were found: what comes before them has been told by now.
         writer.take_processes(|boot| clock.past(boot));
         writer.take_keys();
@@ -316,7 +316,7 @@ impl Worker {
         if let ControlFlow::Break(ended) = handed_out {
             ended?;
         }
-        batch.release(rings, lanes);
+        let waiting = batch.release(rings, lanes);
         if *left == 0 {
             // Before anybody can see that all are there.
             processors.end();

@@ -41,27 +41,32 @@ pub(super) fn are_taken_ahead() -> bool {
 pub(super) struct Lanes {
     processors: Arc<Processors>,
     memory: Mapping,
-    /// Bytes of each.
+    /// Bytes of each, and of all.
     size: usize,
+    length: usize,
 }
 
-/// A record in a lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Record {
-    /// Its packet's time.
-    pub(super) time: u64,
-    /// Where it is, for [`Lanes::bytes`].
-    pub(super) place: usize,
-    /// The position behind it.
-    pub(super) end: u64,
+/// What is to be read of a lane.
+#[derive(Debug)]
+pub(super) struct Unread {
+    cpu: usize,
+    /// Of the first record.
+    position: u64,
+    /// Behind the last one.
+    end: u64,
+    /// What was stamped later is not read.
+    up_to: u64,
+    /// Up to where it was fetched.
+    fetched: u64,
 }
 
 impl Lanes {
     /// Maps a map with the processors' chunks.
     pub(super) fn map(map: BorrowedFd<'_>, processors: Arc<Processors>) -> Result<Self> {
         let size = processors.lane();
-        let memory = Mapping::new(map, 0, processors.count() * size, ProtFlags::PROT_READ)?;
-        Ok(Self { processors, memory, size })
+        let length = processors.count() * size;
+        let memory = Mapping::new(map, 0, length, ProtFlags::PROT_READ)?;
+        Ok(Self { processors, memory, size, length })
     }
 
     /// How many there are.
@@ -69,54 +74,72 @@ impl Lanes {
         self.processors.count()
     }
 
-    /// Position of the first record of a lane that is not released.
-    pub(super) fn tail(&self, cpu: usize) -> u64 {
-        self.processors.tail(cpu)
-    }
-
     /// Position of the packet that a processor is just writing into its lane, if there is one.
     pub(super) fn begun(&self, cpu: usize) -> Option<u64> {
         self.processors.begun(cpu)
     }
 
-    /// The records of a lane that are not released, in the order of time.
-    pub(super) fn records(&self, cpu: usize) -> impl Iterator<Item = Record> {
-        let end = self.processors.head(cpu);
-        let mut next = self.processors.tail(cpu);
-        let mut fetched = next;
-        std::iter::from_fn(move || {
-            let position = next;
-            (position < end).then(|| {
-                let place = self.place(cpu, position);
-                // What is not there yet its processor has still to write.
-                let ahead = end.min(position + FETCHED);
-                while fetched < ahead {
-                    fetch(self.memory.at(self.place(cpu, fetched)));
-                    fetched += LINE;
-                }
-                let header = header(self.bytes(place, RecordHeader::SIZE));
-                next = behind(position, (RecordHeader::SIZE + header.cap_len as usize) as u64);
-                Record { time: header.time, place, end: next }
-            })
-        })
+    /// The records of a lane that are there by now and not released, as far as they were stamped up to `up_to`.
+    pub(super) fn unread(&self, cpu: usize, up_to: u64) -> Unread {
+        let position = self.processors.tail(cpu);
+        let mut unread = Unread { cpu, position, end: self.processors.head(cpu), up_to, fetched: position };
+        self.fetch_ahead(&mut unread);
+        unread
     }
 
-    /// Gives everything in a lane before `position` back to its processor.
-    pub(super) fn release(&mut self, cpu: usize, position: u64) {
-        self.processors.set_tail(cpu, position);
+    /// The time of the first of them: they are in the order of time.
+    pub(super) fn time(&self, unread: &Unread) -> Option<u64> {
+        let time = (unread.position < unread.end).then(|| self.header(unread).time);
+        time.filter(|time| *time <= unread.up_to)
     }
 
-    /// Bytes of a record that is not released.
-    pub(super) fn bytes(&self, place: usize, length: usize) -> &[u8] {
-        assert!(length <= LANE_RECORD && place + length <= self.count() * self.size);
-        // SAFETY: within the lanes. The kernel side writes no record again that is not released, and to release it takes
-        // what hands this out for itself.
-        unsafe { std::slice::from_raw_parts(self.memory.at(place), length) }
+    /// That one.
+    pub(super) fn first(&self, unread: &Unread) -> (&RecordHeader, &[u8]) {
+        let header = self.header(unread);
+        (header, self.bytes(unread, header.packet(), header.cap_len as usize))
+    }
+
+    /// Goes on behind it, whose packet is so long. Returns the time of the next.
+    pub(super) fn pass(&self, unread: &mut Unread, length: usize) -> Option<u64> {
+        unread.position = behind(unread.position, (RecordHeader::SIZE + length) as u64);
+        self.fetch_ahead(unread);
+        self.time(unread)
+    }
+
+    /// Gives what was passed back to the processor. True if nothing stays that was there.
+    pub(super) fn release(&mut self, unread: &Unread) -> bool {
+        // Each of these words is in a line that the processor has in use.
+        if self.processors.tail(unread.cpu) != unread.position {
+            self.processors.set_tail(unread.cpu, unread.position);
+        }
+        unread.position == unread.end
     }
 
     /// Whether there is no record that is not released.
     pub(super) fn are_empty(&self) -> bool {
         (0..self.count()).all(|cpu| self.processors.head(cpu) == self.processors.tail(cpu))
+    }
+
+    /// Bytes of the first record.
+    fn bytes(&self, unread: &Unread, at: usize, length: usize) -> &[u8] {
+        let place = self.place(unread.cpu, unread.position) + at;
+        assert!(length <= LANE_RECORD && place + length <= self.length);
+        // SAFETY: within the lanes. The kernel side writes no record again that is not released, and to release it takes what
+        // hands this out for itself.
+        unsafe { std::slice::from_raw_parts(self.memory.at(place), length) }
+    }
+
+    fn header(&self, unread: &Unread) -> &RecordHeader {
+        header(self.bytes(unread, 0, RecordHeader::SIZE))
+    }
+
+    /// What is not there yet its processor has still to write.
+    fn fetch_ahead(&self, unread: &mut Unread) {
+        let ahead = unread.end.min(unread.position + FETCHED);
+        while unread.fetched < ahead {
+            fetch(self.memory.at(self.place(unread.cpu, unread.fetched)));
+            unread.fetched += LINE;
+        }
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "the lower bits are what counts")]

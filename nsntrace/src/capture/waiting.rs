@@ -1,46 +1,12 @@
-//! Packets that wait to be written, and which of them may go.
+//! Packets that wait in a ring buffer to be written, and which of them may go.
 
 /// A packet that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     /// When it was stamped.
     pub(super) time: u64,
-    /// Where it is.
-    pub(super) whereabouts: Whereabouts,
-}
-
-/// Where a packet's header is, in as little as can be: there are as many as there are packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Whereabouts(u64);
-
-/// The same, to be told apart.
-pub(super) enum Source {
-    /// The ring buffer with this number, in which it has this position.
-    Ring(usize, u64),
-    /// A lane, and what [`Lanes::bytes`](super::lanes::Lanes::bytes) finds it by.
-    Lane(usize),
-}
-
-impl Whereabouts {
-    /// Set for a place in a lane, and for a position in the far ring buffer. None comes so far.
-    const LANE: u64 = 1 << 63;
-    const FAR: u64 = 1 << 62;
-
-    pub(super) fn in_ring(number: usize, position: u64) -> Self {
-        Self(if number == 0 { position } else { position | Self::FAR })
-    }
-
-    pub(super) fn in_lane(place: usize) -> Self {
-        Self(place as u64 | Self::LANE)
-    }
-
-    pub(super) fn source(self) -> Source {
-        if self.0 & Self::LANE != 0 {
-            Source::Lane((self.0 & !Self::LANE) as usize)
-        } else {
-            Source::Ring(usize::from(self.0 & Self::FAR != 0), self.0 & !Self::FAR)
-        }
-    }
+    /// Its place in the ring.
+    pub(super) position: u64,
 }
 
 /// How many entries at the front are ready: stamped up to `settled`, unless one behind that is not is older.
@@ -56,7 +22,7 @@ mod tests {
     use super::*;
 
     fn entries(times: &[u64]) -> Vec<Entry> {
-        times.iter().map(|time| Entry { time: *time, whereabouts: Whereabouts::in_lane(0) }).collect()
+        times.iter().map(|time| Entry { time: *time, position: 0 }).collect()
     }
 
     #[test]

@@ -136,15 +136,14 @@ impl Bench {
     }
 
     fn drain_part(&mut self, settled: u64) -> Left {
-        let left = self.batch.fill(&self.rings, &self.lanes, settled);
+        self.batch.fill(&self.rings, &self.lanes, settled);
         let out = &mut self.out;
         let _: ControlFlow<()> = self.batch.hand_out(&self.rings, &self.lanes, |header, packet| {
             assert_eq!(packet, vec![0; header.cap_len as usize]);
             out.push(header.time);
             ControlFlow::Continue(())
         });
-        self.batch.release(&mut self.rings, &mut self.lanes);
-        left
+        self.batch.release(&mut self.rings, &mut self.lanes)
     }
 }
 

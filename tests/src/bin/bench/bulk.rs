@@ -20,7 +20,7 @@ pub fn bench(rounds: usize) -> Result<Vec<Row>> {
     let _awake = Awake::begin()?;
     let mut rows = Vec::new();
     // Cut ones cost so little that it takes more rounds to see it.
-    for (snaplen, rounds) in [(None, rounds), (Some("256"), 3 * rounds)] {
+    for (snaplen, rounds) in [(None, rounds), (Some("256"), 5 * rounds)] {
         for (way, option) in [("sent", ""), ("received", "--reverse")] {
             rows.extend(one_way(rounds, snaplen, way, option)?);
         }

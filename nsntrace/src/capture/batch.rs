@@ -27,7 +27,8 @@ pub(super) const SETTLE: u64 = 100_000;
 /// So long after it has its place, in nanoseconds, a packet is taken to be stamped.
 const STAMPED: u64 = 1_000_000;
 
-/// So many packets of a ring have room in a batch that is kept: more small ones than a part of it holds, most times.
+/// So many packets of a ring have room in a batch that is kept: more than a part of the near one holds. Only where nothing goes into
+/// lanes, or somebody was held up, the far one has more.
 const USUAL: usize = 8192;
 
 /// What stays behind a batch.
@@ -52,7 +53,7 @@ pub(super) struct Batch {
     lanes: Vec<Unread>,
     /// Of each source that has one, the time of the packet that is to be handed out next.
     next: BinaryHeap<Reverse<(u64, usize)>>,
-    /// What stays in the rings, or is just being written.
+    /// What stays in the rings.
     left: Left,
     /// What of the sources holds others back.
     begun: Begun,
@@ -91,7 +92,8 @@ impl Batch {
         }
     }
 
-    /// Finds the oldest packets stamped up to `settled`, for some time past: all, or as many as may be written at a time.
+    /// Finds the oldest packets stamped up to `settled`, for some time past: all, or as many as may be written at a time. Those in
+    /// lanes are looked at when their turn comes, but which they are is settled here.
     pub(super) fn fill(&mut self, rings: &Rings, lanes: &Lanes, settled: u64) {
         // More would be lost than order is worth, or there is nobody to be waited for.
         let heeds = settled != u64::MAX && !rings.are_nearly_full();
@@ -107,12 +109,9 @@ impl Batch {
             self.begun.looked(settled);
             self.found.iter_mut().zip(ends).for_each(|(found, end)| found.known = end);
         }
-        if self.left == Left::Nothing && self.begun.is_any() {
-            self.left = Left::Young;
-        }
     }
 
-    /// Hands the packets out in the order of time, until one is not taken.
+    /// Hands the packets out in the order of time, until one is not taken: then there is no further batch.
     pub(super) fn hand_out<E>(
         &mut self,
         rings: &Rings,
@@ -134,7 +133,7 @@ impl Batch {
                 Some(cpu) => {
                     let (header, packet) = lanes.first(&unread[cpu]);
                     take(header, packet)?;
-                    lanes.pass(&mut unread[cpu], packet.len())
+                    lanes.pass(&mut unread[cpu])
                 }
             };
             match following {
@@ -145,11 +144,15 @@ impl Batch {
         ControlFlow::Continue(())
     }
 
-    /// Gives what was handed out back to the kernel side. Tells what stays.
+    /// Gives what was handed out back to the kernel side, and memory that is seldom needed to the system. Tells what stays.
     pub(super) fn release(&mut self, rings: &mut Rings, lanes: &mut Lanes) -> Left {
         rings.release(array::from_fn(|number| self.found[number].taken()));
-        let unread = self.lanes.iter().filter(|unread| !lanes.release(unread)).count();
-        if self.left == Left::Nothing && unread > 0 { Left::Young } else { self.left }
+        self.found.iter_mut().for_each(Found::forget);
+        let mut all = !self.begun.is_any();
+        for unread in &self.lanes {
+            all &= lanes.release(unread);
+        }
+        if self.left == Left::Nothing && !all { Left::Young } else { self.left }
     }
 
     /// Up to which time packets from elsewhere may go with what is taken, and what stays.
@@ -193,16 +196,22 @@ impl Batch {
 
 impl Found {
     fn new() -> Self {
-        let mut entries = vec![Entry { time: 0, position: 0 }; USUAL];
+        // Zeros would be pages that nobody has touched.
+        let mut entries = vec![Entry { time: u64::MAX, position: u64::MAX }; USUAL];
         entries.clear();
         Self { entries, newest: 0, end: 0, is_cut: true, begun: None, ready: 0, passed: 0, known: 0 }
     }
 
     /// Nothing was looked at yet.
     fn begin(&mut self, ring: &Ring) {
+        (self.newest, self.end, self.is_cut, self.begun) = (0, ring.position(), true, None);
+    }
+
+    /// Nothing of it is wanted any more.
+    fn forget(&mut self) {
+        (self.ready, self.passed) = (0, 0);
         self.entries.clear();
         self.entries.shrink_to(USUAL);
-        (self.newest, self.end, self.is_cut, self.begun) = (0, ring.position(), true, None);
     }
 
     /// Looks at a part more of the ring, if there may be more.
@@ -236,7 +245,6 @@ impl Found {
 
     /// Puts what is ready into the order of time.
     fn sort(&mut self) {
-        self.passed = 0;
         let ready = &mut self.entries[..self.ready];
         if !ready.is_sorted_by_key(|entry| entry.time) {
             ready.sort_by_key(|entry| entry.time);

@@ -209,11 +209,11 @@ impl Worker {
             let settled = now.saturating_sub(SETTLE);
             caught_up = self.drain(if stopped { u64::MAX } else { settled })?;
             pause = if self.packets.rings.are_nearly_full() { SHORT_PAUSE } else { usual };
-            if caught_up && !stopped {
-                self.turn(self.clock.at(settled))?;
-            }
             if stopped {
                 return self.wait_for_the_last();
+            }
+            if caught_up && self.left > 0 {
+                self.turn(self.clock.at(settled))?;
             }
             if self.left == 0 {
                 return Ok(());

@@ -99,9 +99,10 @@ impl Lanes {
         (header, self.bytes(unread, header.packet(), header.cap_len as usize))
     }
 
-    /// Goes on behind it, whose packet is so long. Returns the time of the next.
-    pub(super) fn pass(&self, unread: &mut Unread, length: usize) -> Option<u64> {
-        unread.position = behind(unread.position, (RecordHeader::SIZE + length) as u64);
+    /// Goes on behind it. Returns the time of the next.
+    pub(super) fn pass(&self, unread: &mut Unread) -> Option<u64> {
+        let length = RecordHeader::SIZE + self.header(unread).cap_len as usize;
+        unread.position = behind(unread.position, length as u64);
         self.fetch_ahead(unread);
         self.time(unread)
     }
@@ -123,9 +124,9 @@ impl Lanes {
     /// Bytes of the first record.
     fn bytes(&self, unread: &Unread, at: usize, length: usize) -> &[u8] {
         let place = self.place(unread.cpu, unread.position) + at;
-        assert!(length <= LANE_RECORD && place + length <= self.length);
-        // SAFETY: within the lanes. The kernel side writes no record again that is not released, and to release it takes what
-        // hands this out for itself.
+        assert!(unread.position < unread.end && length <= LANE_RECORD && place + length <= self.length);
+        // SAFETY: within the lanes, and of a record that is there. The kernel side writes none again that is not released, and to
+        // release it takes what hands this out for itself.
         unsafe { std::slice::from_raw_parts(self.memory.at(place), length) }
     }
 
@@ -133,7 +134,7 @@ impl Lanes {
         header(self.bytes(unread, 0, RecordHeader::SIZE))
     }
 
-    /// What is not there yet its processor has still to write.
+    /// Has what comes next fetched, as far as it is there: the rest its processor has still to write.
     fn fetch_ahead(&self, unread: &mut Unread) {
         let ahead = unread.end.min(unread.position + FETCHED);
         while unread.fetched < ahead {

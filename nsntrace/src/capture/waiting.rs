@@ -5,7 +5,7 @@
 pub(super) struct Entry {
     /// When it was stamped.
     pub(super) time: u64,
-    /// Its place in the ring.
+    /// Its position in the ring.
     pub(super) position: u64,
 }
 

@@ -137,12 +137,13 @@ impl Bench {
 
     fn drain_part(&mut self, settled: u64) -> Left {
         self.batch.fill(&self.rings, &self.lanes, settled);
-        let out = &mut self.out;
+        let (before, out) = (self.out.len(), &mut self.out);
         let _: ControlFlow<()> = self.batch.hand_out(&self.rings, &self.lanes, |header, packet| {
             assert_eq!(packet, vec![0; header.cap_len as usize]);
             out.push(header.time);
             ControlFlow::Continue(())
         });
+        assert!(out[before..].is_sorted());
         self.batch.release(&mut self.rings, &mut self.lanes)
     }
 }
@@ -169,12 +170,47 @@ fn what_is_too_young_stays_where_it_is() {
     }
     bench.push(&record(9, 1500));
     bench.append(1, &record(8, 60));
-    bench.drain(11);
+    assert_eq!(bench.drain_part(11), Left::Young);
     assert_eq!(bench.out, [8, 9, 10, 11]);
     assert!(!bench.lanes.are_empty());
-    bench.drain(12);
+    assert_eq!(bench.drain_part(12), Left::Nothing);
     assert_eq!(bench.out, [8, 9, 10, 11, 12]);
     assert!(bench.lanes.are_empty());
+}
+
+#[test]
+fn what_is_being_written_stays() {
+    let mut bench = Bench::new(2);
+    bench.append(0, &record(10, 60));
+    bench.processors.set_head(1, BEGUN);
+    assert_eq!(bench.drain_part(20), Left::Young);
+    bench.processors.set_head(1, 0);
+    assert_eq!(bench.drain_part(20), Left::Nothing);
+    assert_eq!(bench.out, [10]);
+}
+
+#[test]
+fn what_is_not_taken_is_the_first_that_stays_in_a_lane() {
+    let mut bench = Bench::new(1);
+    for time in [1, 3, 5] {
+        bench.append(0, &record(time, 60));
+    }
+    for time in [2, 4] {
+        bench.push(&record(time, 1500));
+    }
+    let (third, mut out) = (behind(0, record(1, 60).len() as u64), Vec::new());
+    bench.batch.fill(&bench.rings, &bench.lanes, u64::MAX);
+    let ended = bench.batch.hand_out(&bench.rings, &bench.lanes, |header, _| {
+        if header.time == 3 {
+            return ControlFlow::Break("enough");
+        }
+        out.push(header.time);
+        ControlFlow::Continue(())
+    });
+    assert_eq!(ended, ControlFlow::Break("enough"));
+    assert_eq!(out, [1, 2]);
+    assert_eq!(bench.batch.release(&mut bench.rings, &mut bench.lanes), Left::Young);
+    assert_eq!(bench.processors.tail(0), third);
 }
 
 #[test]

@@ -53,8 +53,6 @@ pub(super) struct Batch {
     lanes: Vec<Unread>,
     /// Of each source that has one, the time of the packet that is to be handed out next.
     next: BinaryHeap<Reverse<(u64, usize)>>,
-    /// What stays in the rings.
-    left: Left,
     /// What of the sources holds others back.
     begun: Begun,
 }
@@ -87,7 +85,6 @@ impl Batch {
             found: array::from_fn(|_| Found::new()),
             lanes: Vec::new(),
             next: BinaryHeap::new(),
-            left: Left::Nothing,
             begun: Begun::default(),
         }
     }
@@ -101,11 +98,10 @@ impl Batch {
         let held = (0..lanes.count()).map(|cpu| self.begun.up_to(rings::COUNT + cpu, begun(cpu), 0));
         let up_to = held.fold(settled, u64::min);
         let ends = rings.each().each_ref().map(Ring::end);
-        let (up_to, left) = self.take_from_rings(rings, up_to, heeds);
-        self.left = left;
+        let up_to = self.take_from_rings(rings, up_to, heeds);
         self.lanes.clear();
         self.lanes.extend((0..lanes.count()).map(|cpu| lanes.unread(cpu, up_to)));
-        if heeds && self.left != Left::More {
+        if heeds && !self.is_cut() {
             self.begun.looked(settled);
             self.found.iter_mut().zip(ends).for_each(|(found, end)| found.known = end);
         }
@@ -146,17 +142,26 @@ impl Batch {
 
     /// Gives what was handed out back to the kernel side, and memory that is seldom needed to the system. Tells what stays.
     pub(super) fn release(&mut self, rings: &mut Rings, lanes: &mut Lanes) -> Left {
+        let mut all = !self.begun.is_any() && self.found.iter().all(Found::is_ready);
         rings.release(array::from_fn(|number| self.found[number].taken()));
         self.found.iter_mut().for_each(Found::forget);
-        let mut all = !self.begun.is_any();
         for unread in &self.lanes {
             all &= lanes.release(unread);
         }
-        if self.left == Left::Nothing && !all { Left::Young } else { self.left }
+        match (self.is_cut(), all) {
+            (true, _) => Left::More,
+            (false, true) => Left::Nothing,
+            (false, false) => Left::Young,
+        }
     }
 
-    /// Up to which time packets from elsewhere may go with what is taken, and what stays.
-    fn take_from_rings(&mut self, rings: &Rings, settled: u64, heeds: bool) -> (u64, Left) {
+    /// Whether there may be more in a ring than was looked at.
+    fn is_cut(&self) -> bool {
+        self.found.iter().any(|found| found.is_cut)
+    }
+
+    /// Up to which time packets from elsewhere may go with what is taken.
+    fn take_from_rings(&mut self, rings: &Rings, settled: u64, heeds: bool) -> u64 {
         let Self { found, begun, .. } = self;
         found.iter_mut().zip(rings.each()).for_each(|(found, ring)| found.begin(ring));
         let up_to = loop {
@@ -183,14 +188,7 @@ impl Batch {
             }
         };
         found.iter_mut().for_each(Found::sort);
-        let left = if found.iter().any(|found| found.is_cut) {
-            Left::More
-        } else if found.iter().any(|found| found.ready < found.entries.len()) {
-            Left::Young
-        } else {
-            Left::Nothing
-        };
-        (up_to, left)
+        up_to
     }
 }
 
@@ -236,6 +234,11 @@ impl Found {
     fn wait(&mut self, up_to: u64) -> Option<u64> {
         self.ready = waiting::ready(&self.entries, up_to);
         self.entries[self.ready..].iter().map(|entry| entry.time).min()
+    }
+
+    /// Whether nothing waits.
+    fn is_ready(&self) -> bool {
+        self.ready == self.entries.len()
     }
 
     /// The position behind what is ready.

@@ -176,6 +176,10 @@ fn what_is_too_young_stays_where_it_is() {
     assert_eq!(bench.drain_part(12), Left::Nothing);
     assert_eq!(bench.out, [8, 9, 10, 11, 12]);
     assert!(bench.lanes.are_empty());
+    bench.push(&record(14, 1500));
+    assert_eq!(bench.drain_part(13), Left::Young);
+    assert_eq!(bench.drain_part(14), Left::Nothing);
+    assert_eq!(bench.out, [8, 9, 10, 11, 12, 14]);
 }
 
 #[test]

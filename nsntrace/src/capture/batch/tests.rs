@@ -1,152 +1,17 @@
 //! Against a kernel side made of plain files.
 
 use std::{
-    fs::File,
-    os::{fd::AsFd, unix::fs::FileExt},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    os::unix::fs::FileExt,
+    sync::atomic::{AtomicU64, Ordering},
     thread::{self, ScopedJoinHandle},
 };
 
 use nsntrace_ebpf::{AHEAD, BEGUN, CHUNK, LANE_PACKET, LANE_RECORD, ahead, behind};
 
+use self::bench::{Bench, LANE, is_full, record};
 use super::*;
-use crate::{
-    capture::{processors::Processors, ring::BUSY},
-    page,
-};
 
-fn bytes_of(header: RecordHeader) -> [u8; RecordHeader::SIZE] {
-    // SAFETY: plain data without padding.
-    unsafe { std::mem::transmute(header) }
-}
-
-/// A header, wherever it lies.
-fn read(bytes: &[u8]) -> RecordHeader {
-    let bytes: &[u8; RecordHeader::SIZE] = bytes.first_chunk().expect("a header");
-    // SAFETY: plain data without padding.
-    unsafe { std::mem::transmute(*bytes) }
-}
-
-/// A record as the kernel side makes it.
-fn record(time: u64, length: u32) -> Vec<u8> {
-    let header = RecordHeader { time, cap_len: length, wire_len: length, ..RecordHeader::default() };
-    let mut record = bytes_of(header).to_vec();
-    record.resize(record.len() + length as usize, 0);
-    record
-}
-
-/// A kernel side made of plain files, and the reader.
-struct Bench {
-    ring_files: [File; rings::COUNT],
-    rings: Rings,
-    produced: [u64; rings::COUNT],
-    lanes_file: File,
-    processors: Arc<Processors>,
-    lanes: Lanes,
-    batch: Batch,
-    out: Vec<u64>,
-}
-
-/// Bytes of the far ring.
-const FAR: u32 = 4 << 20;
-const CHUNKS: usize = 2;
-const LANE: u64 = (CHUNKS * CHUNK) as u64;
-
-fn file(length: usize) -> File {
-    let file = tempfile::tempfile().expect("a file");
-    file.set_len(length as u64).expect("long enough");
-    file
-}
-
-impl Bench {
-    fn new(cpus: usize) -> Self {
-        // What wraps round is not tried here: a file cannot be mapped twice in a row.
-        let ring_files = [rings::near(FAR), FAR].map(|size| file(2 * (page::size() + size) as usize));
-        let [near, far] = ring_files.each_ref().map(|file| file.try_clone().expect("a descriptor").into());
-        let books = file(cpus * size_of::<nsntrace_ebpf::Processor>());
-        let lanes_file = file(cpus * CHUNKS * CHUNK);
-        let processors = Arc::new(
-            Processors::map(books.as_fd(), cpus, u32::try_from(LANE).expect("small"), 0).expect("mapped"),
-        );
-        Self {
-            rings: Rings::map(near, far, FAR).expect("mapped"),
-            ring_files,
-            produced: [0; rings::COUNT],
-            lanes: Lanes::map(lanes_file.as_fd(), processors.clone()).expect("mapped"),
-            lanes_file,
-            processors,
-            batch: Batch::new(),
-            out: Vec::new(),
-        }
-    }
-
-    /// Into the near ring, and where that is full into the far one.
-    fn push(&mut self, record: &[u8]) -> u64 {
-        let is_full = self.produced[0] + record.len() as u64 + 128 > rings::near(FAR).into();
-        self.push_into(is_full.into(), record)
-    }
-
-    /// Behind a gap. Returns the record's place.
-    fn push_into(&mut self, ring: usize, record: &[u8]) -> u64 {
-        let (file, produced) = (&self.ring_files[ring], &mut self.produced[ring]);
-        let (header, packet) = record.split_at(RecordHeader::SIZE);
-        let gap = u8::try_from(*produced % 64).expect("small");
-        let header = RecordHeader { gap, ..read(header) };
-        let data = [&bytes_of(header)[..], &vec![0xff; gap.into()], packet].concat();
-        let length = u32::try_from(data.len()).expect("short").to_ne_bytes();
-        let place = u64::from(2 * page::size()) + *produced;
-        file.write_all_at(&length, place).expect("written");
-        file.write_all_at(&data, place + 8).expect("written");
-        *produced += (data.len() + 8).next_multiple_of(8) as u64;
-        file.write_all_at(&produced.to_ne_bytes(), page::size().into()).expect("written");
-        place
-    }
-
-    /// Lets a record of a ring be one that is still being written, or no longer.
-    fn toggle(&mut self, ring: usize, place: u64) {
-        let (file, mut length) = (&self.ring_files[ring], [0; 4]);
-        file.read_exact_at(&mut length, place).expect("read");
-        let length = u32::from_ne_bytes(length) ^ BUSY;
-        file.write_all_at(&length.to_ne_bytes(), place).expect("written");
-    }
-
-    /// Where the lane is full, into a ring.
-    fn append(&mut self, cpu: usize, record: &[u8]) {
-        let head = self.processors.head(cpu);
-        if head + (LANE_RECORD + 2 * AHEAD) as u64 - self.processors.tail(cpu) > LANE {
-            self.push(record);
-            return;
-        }
-        let place = cpu as u64 * LANE + head % LANE;
-        self.lanes_file.write_all_at(record, place).expect("written");
-        self.processors.set_head(cpu, behind(head, record.len() as u64));
-        let at = usize::try_from(head % CHUNK as u64).expect("small");
-        let Some(part) = ahead(at, at + record.len()) else { return };
-        for line in (part..part + AHEAD).step_by(64) {
-            let place = place - at as u64 + line as u64;
-            self.lanes_file.write_all_at(&[0; 8], place).expect("written");
-        }
-    }
-
-    fn drain(&mut self, settled: u64) {
-        while self.drain_part(settled) == Left::More {}
-    }
-
-    fn drain_part(&mut self, settled: u64) -> Left {
-        self.batch.fill(&self.rings, &self.lanes, settled);
-        let (before, out) = (self.out.len(), &mut self.out);
-        let _: ControlFlow<()> = self.batch.hand_out(&self.rings, &self.lanes, |header, packet| {
-            assert_eq!(packet, vec![0; header.cap_len as usize]);
-            out.push(header.time);
-            ControlFlow::Continue(())
-        });
-        assert!(out[before..].is_sorted());
-        self.batch.release(&mut self.rings, &mut self.lanes)
-    }
-}
+mod bench;
 
 #[test]
 fn what_is_taken_ahead_is_free_and_in_the_chunk() {
@@ -343,10 +208,10 @@ fn nobody_is_overtaken_by_who_was_stamped_later() {
     let clock = AtomicU64::new(1);
     let write = |cpu: usize| {
         for _ in 0..EACH {
-            let head = processors.head(cpu);
-            while head + (LANE_RECORD + 2 * AHEAD) as u64 - processors.tail(cpu) > LANE {
+            while is_full(&processors, cpu) {
                 thread::yield_now();
             }
+            let head = processors.head(cpu);
             processors.set_head(cpu, head | BEGUN);
             let record = record(clock.fetch_add(1, Ordering::SeqCst), 60);
             thread::yield_now();
